@@ -1,0 +1,67 @@
+"""The `fovea` command: registers every command by name and loads its code only when it is called.
+
+Options and body of a command live beside its stage. A known failure prints what, where and how to fix it,
+and exits 1 (2 for wrong usage); only a bug shows a traceback.
+"""
+
+import importlib
+import sys
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from schemas.errors import FoveaError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("pipeline.stages.demo", "Everything below on the phantom set, ending with a report page."),
+    "ingest": ("pipeline.stages.ingest", "Read a data set into a store."),
+    "build-trajectories": ("pipeline.stages.build_trajectories", "Let an expert search every question's image."),
+    "audit": ("pipeline.stages.audit", "Recompute and check everything a store claims."),
+    "sql": ("pipeline.stages.sql", "Query a store with DuckDB."),
+    "gc": ("pipeline.stages.gc", "Remove what no manifest names."),
+    "train": ("trainer.commands", "Train a policy from a store."),
+    "evaluate": ("trainer.evaluate_command", "Measure a policy on a split."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows all commands by name and one line of help; imports a command's module when it is used."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name=cmd_name)(importlib.import_module(module).command)
+        return get_command(app)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """fovea: expert visual-search trajectories for medical images, and a policy trained from them.
+
+    Not for clinical use.
+    """
+
+
+def main() -> None:
+    try:
+        app()
+    except FoveaError as error:
+        print(f"error {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The only code that creates files in a store: temporary → fsync → atomic name. Nothing is ever rewritten in `data/`.
+
+Temporary files live in `work/tmp/` on the same file system, so that a killed process leaves rubbish only there.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.columns import Table, check
+from schemas.reader import sha256_file
+from schemas.tables import TABLES
+
+
+@contextmanager
+def temporary(root: Path) -> Iterator[Path]:
+    """A path in `work/tmp/` that is gone afterwards, whatever happened, unless it was renamed."""
+    folder = root / "work" / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def put_if_absent(root: Path, path: Path, data: bytes) -> bool:
+    """Create `path` with `data` in one step; False, and nothing changed, when it exists already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary(root) as fresh:
+        fresh.write_bytes(data)
+        fsync(fresh)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            return False
+    fsync(path.parent)
+    return True
+
+
+def replace(root: Path, path: Path, data: bytes) -> None:
+    """Write a derived file (never one under `data/` or `manifests/`) so that readers see the old or the new whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary(root) as fresh:
+        fresh.write_bytes(data)
+        os.replace(fresh, path)
+
+
+def write_parquet(root: Path, folder: Path, stem: str, data: pa.Table) -> tuple[Path, str]:
+    """Write `data` as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes."""
+    table = TABLES[data.schema.metadata[b"fovea.table"].decode()]
+    check(table, data, where=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with temporary(root) as fresh:
+        pq.write_table(data, fresh, **_settings(table))
+        fsync(fresh)
+        digest = sha256_file(fresh)
+        path = folder / f"{stem}-{digest[:12]}.parquet"
+        os.replace(fresh, path)
+    fsync(folder)
+    return path, digest
+
+
+def _settings(table: Table) -> dict[str, object]:
+    """zstd 3, page index, content-defined chunks, byte-stream-split floats, bloom filters on ids; images stay as is."""
+    floats = {leaf: "BYTE_STREAM_SPLIT" for column in table.columns if (leaf := _float_leaf(column.name, column.type))}
+    binary = any(pa.types.is_struct(column.type) for column in table.columns)
+    return {
+        "compression": "none" if binary else "zstd",
+        "compression_level": None if binary else 3,
+        "row_group_size": table.row_group_rows,
+        "use_dictionary": list(table.dictionary),
+        "column_encoding": floats or None,
+        "bloom_filter_options": dict.fromkeys(table.ids, True) or None,
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "use_content_defined_chunking": {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20},
+    }
+
+
+def _float_leaf(name: str, type_: pa.DataType) -> str | None:
+    while pa.types.is_list(type_):
+        name, type_ = f"{name}.list.element", type_.value_type
+    return name if pa.types.is_floating(type_) else None

@@ -1,0 +1,1 @@
+"""Source data sets, each read from its real layout into records."""

@@ -1,0 +1,191 @@
+"""Rows judged by their words alone, before any image is opened: a draft question, or the reason there is none.
+
+A draft lacks what only its image can give: `image_ids` and `regions`. Outer blanks of every text are cut;
+no other character of a text is changed here, and nothing is read twice under one question id.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.adapters.pixels import stored_image
+from pipeline.adapters.sources.base import SourceRows, SourceShard, runs
+from schemas.errors import InputError
+from schemas.records import Image, Question, Region, Reject
+
+STAGE = "ingest"
+FILE_PROBLEMS = ("region_", "unasked_")  # error classes of rejects about a file beside the rows, not about a row
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    error_class: str
+    message: str  # the same on every machine: no absolute path, no address
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One row; `row_key` finds it again (`file#number`, from 0), `image_name` is "" where the row names none."""
+
+    row_key: str
+    image_name: str
+    outcome: Question | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One image, by its name within the source, and all rows about it in file order."""
+
+    image_name: str
+    drafts: tuple[Draft, ...]
+    modality: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What an image file and the files beside it gave; `problems` are (row key, problem) of those files."""
+
+    image: Image
+    regions: tuple[Region, ...] = ()
+    problems: tuple[tuple[str, Problem], ...] = ()
+
+
+def json_list(path: Path) -> list[Any]:
+    """The rows of a JSON file in any Unicode encoding, with or without a byte order mark."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"not a readable JSON file: {what}", where=path, fix="fetch the file again") from error
+    if not isinstance(rows, list):
+        raise InputError(f"expected a JSON list of rows, found {type(rows).__name__}", where=path)
+    return rows
+
+
+def text_of(value: object) -> str | None:
+    """A cell as text; None for null, blank, bool, nested and infinite values, and for half a surrogate pair."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    text = str(value).strip()
+    has_surrogate = any("\ud800" <= character <= "\udfff" for character in text)
+    return None if has_surrogate or not text else text
+
+
+def draft(
+    row_key: str, row: object, *, image: str, needs: Sequence[str], make: Callable[[dict[str, str]], Question]
+) -> Draft:
+    """`make(texts of the row)` if column `image` names a file inside the folder and `needs` all hold text."""
+    if not isinstance(row, dict):
+        return Draft(row_key, "", Problem("malformed_row", f"expected an object, found {type(row).__name__}"))
+    texts = {name: text for name, value in row.items() if (text := text_of(value)) is not None}
+    image_name = texts.get(image, "")
+    if image_name and not _is_inside(image_name):
+        return Draft(row_key, "", Problem("unsafe_path", f"{image_name!r} points outside the image folder"))
+    for name in (image, *needs):
+        if name not in texts:
+            found = "is absent" if name not in row else f"is {row[name]!r:.80}"
+            return Draft(row_key, image_name, Problem(f"missing_{name}", f"column `{name}` {found}"))
+    return Draft(row_key, image_name, make(texts))
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def without_repeats(drafts: Iterable[Draft]) -> list[Draft]:
+    """The first draft of each question id stays; later ones say who was first."""
+    taken: dict[str, str] = {}
+    kept = []
+    for row in drafts:
+        if isinstance(row.outcome, Question):
+            first = taken.setdefault(row.outcome.question_id, row.row_key)
+            if first != row.row_key:
+                problem = Problem("duplicate_qid", f"{row.outcome.question_id} is taken by {first}")
+                row = replace(row, outcome=problem)  # noqa: PLW2901
+        kept.append(row)
+    return kept
+
+
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort key that puts xmlab2 before xmlab10."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+
+
+def shards(drafts: Iterable[Draft], files: Iterable[str], modality: Mapping[str, str | None]) -> list[SourceShard]:
+    """All images of the folder and all that rows name, in natural order, in runs; payloads are `Group`s."""
+    by_image: dict[str, list[Draft]] = {name: [] for name in files}
+    for row in drafts:
+        by_image.setdefault(row.image_name, []).append(row)
+    names = sorted(by_image, key=lambda name: (natural(name), name))
+    return numbered([Group(name, tuple(by_image[name]), modality.get(name)) for name in names])
+
+
+def numbered(groups: Sequence[Group]) -> list[SourceShard]:
+    return [SourceShard(f"{number:05d}", tuple(run)) for number, run in enumerate(runs(groups))]
+
+
+def digest(shard: SourceShard, root: Path, files: Iterable[str]) -> str:
+    """sha256 over the drafts as canonical JSON and the bytes, or the absence, of each file under `root`."""
+    drafts = [asdict(group) for group in shard.payload]
+    whole = hashlib.sha256(json.dumps(drafts, sort_keys=True, separators=(",", ":")).encode())
+    for name in files:
+        whole.update(f"\n{name!a} {_file_sha256(root / name)}".encode())
+    return whole.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return type(error).__name__
+
+
+def image_file(file: Path, path: str, group: Group, *, source: str, licence: str) -> Image | Problem:
+    """The image in `file`, to be stored under the name `path`, or why there is none."""
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Problem("missing_image", f"no file {path}")
+    except OSError as error:
+        return Problem("unreadable_image", f"{path}: {error.strerror}")
+    return image_of(data, path, group, source=source, licence=licence)
+
+
+def image_of(data: bytes, path: str, group: Group, *, source: str, licence: str) -> Image | Problem:
+    try:
+        return stored_image(data, path, source=source, licence=licence, modality=group.modality)
+    except InputError as error:
+        return Problem("unreadable_image", f"{path}: {error.what}")
+
+
+def gather(source: str, shard: SourceShard, look: Callable[[Group], Picture | Problem]) -> SourceRows:
+    """Drafts meet their images: `look` is called once per image; a row's own problem goes before its image's."""
+    rows = SourceRows()
+
+    def refuse(row_key: str, problem: Problem) -> None:
+        rows.rejects.append(Reject(STAGE, source, shard.key, row_key, problem.error_class, problem.message))
+
+    for group in shard.payload:
+        found = look(group) if group.image_name else Problem("missing_image", "the row names no image")
+        if isinstance(found, Picture):
+            rows.images.append(found.image)
+            for row_key, problem in found.problems:
+                refuse(row_key, problem)
+        elif not group.drafts:
+            refuse(group.image_name, Problem(f"unasked_{found.error_class}", found.message))
+        for row in group.drafts:
+            outcome = found if isinstance(row.outcome, Question) and isinstance(found, Problem) else row.outcome
+            if isinstance(outcome, Problem):
+                refuse(row.row_key, outcome)
+            else:
+                rows.questions.append(replace(outcome, image_ids=(found.image.image_id,), regions=found.regions))
+    return rows

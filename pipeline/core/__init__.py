@@ -1,0 +1,1 @@
+"""Pure functions and state machines: no files, no models, no clocks."""

@@ -1,0 +1,1 @@
+"""One file per command: read records, call the pure core, write shards."""

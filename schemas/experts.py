@@ -1,0 +1,106 @@
+"""What an expert is asked and what it answers: the words between the GRN machine and anything that looks at images.
+
+The machine asks (`Scan`, `Drill`), an expert answers (`Seen`) or says why it cannot (`Failure`);
+nobody here calls a model. Any object with the shape of `Expert` can be plugged in.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.boxes import Box
+from schemas.records import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Where is anything that matters for the question? `visited` is filled only for an expert that `rescans`."""
+
+    visited_xyxy_px: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """How sure are you of this one region, seen in this crop? Round 1 is the widest crop; history is never told."""
+
+    box_xyxy_px: Box
+    label: str
+    look_xyxy_px: Box
+    round: int
+
+
+Query = Scan | Drill
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A region as an expert gives it; `confidence` in [0, 1], not necessarily a probability."""
+
+    box_xyxy_px: Box
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An answer: any number of candidates for a scan, exactly one for a drill; `text` is the expert's own words."""
+
+    candidates: tuple[Candidate, ...]
+    text: str
+    raw: str = ""  # the unparsed output of a model, kept for audit
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer; the question goes to `rejects` with these words."""
+
+    error_class: str
+    message: str
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One query on one image of one question; `image` is a decoded PIL image of the stored bytes."""
+
+    question: Question
+    image_id: str
+    image: Any
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertIdentity:
+    """Who answers. `settings` is everything that changes an answer; it enters the revision that rows record."""
+
+    name: str
+    revision: str
+    settings: tuple[tuple[str, object], ...] = ()
+    privileged: bool = False  # knows the gold annotation: never training data outside the train split
+    rescans: bool = False  # wants to be asked again, with the visited boxes, when nothing unvisited is left
+
+    @property
+    def id(self) -> str:
+        """`name@revision+hash of settings`: the string that rows, slices and call ids carry."""
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.name}@{self.revision}+{digest}"
+
+
+class Expert(Protocol):
+    identity: ExpertIdentity
+
+    def answer(self, asks: Sequence[Ask]) -> list[Seen | Failure]:
+        """One answer per ask, in order; batching is the expert's own business, raising is for bugs only."""
+
+
+def call_id(expert: str, question_id: str, image_id: str, query: Query) -> str:
+    """sha256 of who was asked what on which image; never of the history that led to the question."""
+    what: list[object] = [expert, question_id, image_id]
+    match query:
+        case Scan(visited):
+            what += ["scan", sorted(visited)]
+        case Drill(box, label, look, round_):
+            what += ["drill", box, label, look, round_]
+    return hashlib.sha256(json.dumps(what, ensure_ascii=False).encode()).hexdigest()

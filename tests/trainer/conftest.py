@@ -1,0 +1,106 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainer.policy import Policy
+from trainer.processor import Processor
+from trainer.sequences import TokenRow
+from trainer.tiny import TinyConfig, make_tiny
+
+torch.set_num_threads(1)
+
+LINES = ('where is the lesion? left right <action>{"name": "Gaze", "coordinate": [0, 1, 2, 3]}</action> <answer>',) * 9
+SMALL = TinyConfig(
+    vocab_size=360,
+    text_hidden=64,
+    text_mlp=96,
+    text_layers=2,
+    vision_hidden=48,
+    vision_mlp=64,
+    vision_window_px=56,  # so that images of 112 px have several windows
+)
+
+
+def build(dtype, config=SMALL):
+    """Matrices doubled: untrained logits are almost flat, and a flat model forgives every mistake."""
+    model, tokenizer, image_processor = make_tiny(config, LINES, seed=0)
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            weight.data.mul_(3.0)
+    return Policy(model.to(dtype), Processor(tokenizer, image_processor))
+
+
+@pytest.fixture(scope="session")
+def policy():
+    return build(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def exact():
+    return build(torch.float64)
+
+
+@pytest.fixture(scope="session")
+def image_of(policy):
+    """A random image of some size, encoded; the same for the same seed."""
+
+    def encode(seed, width=112, height=112):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return policy.processor.encode_image(Image.fromarray(pixels), 4 * 784, 112 * 112)
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def words(policy):
+    """Random ordinary token ids."""
+    ordinary = [index for index in range(len(policy.tokenizer)) if index not in policy.banned_ids]
+    return lambda rng, n: [rng.choice(ordinary) for _ in range(n)]
+
+
+@pytest.fixture(scope="session")
+def shown(policy):
+    """The ids of one image between its markers."""
+    start, end = (policy.tokenizer.convert_tokens_to_ids(f"<|vision_{edge}|>") for edge in ("start", "end"))
+    return lambda image: [start, *[policy.image_id] * image.n_tokens, end]
+
+
+@pytest.fixture(scope="session")
+def group(words, shown, image_of):
+    """Rows with one prompt (text, image, text) and ragged continuations: turn, crop, turn; row 0 has no crop."""
+
+    def rows(n, seed=0, sizes=((112, 112), (84, 112), (56, 56))):
+        rng = random.Random(seed)
+        image = image_of(seed, 112, 84)
+        prompt = [*words(rng, 5), *shown(image), *words(rng, 4)]
+        made = []
+        for number in range(n):
+            ids, written, images = list(prompt), [False] * len(prompt), [image]
+            for turn in range(2 if number else 1):
+                if turn:
+                    crop = image_of(seed * 100 + number, *sizes[number % len(sizes)])
+                    seen = [*words(rng, 1), *shown(crop), *words(rng, 2)]
+                    ids, written, images = ids + seen, written + [False] * len(seen), [*images, crop]
+                text = words(rng, rng.randint(3, 9))
+                ids, written = ids + text, written + [True] * len(text)
+            made.append(TokenRow(tuple(ids), tuple(written), tuple(images), len(prompt), f"row {number}"))
+        return made
+
+    return rows
+
+
+@pytest.fixture
+def gradients():
+    """Gradients of a policy's parameters left by `backward`, starting from none and leaving none."""
+
+    def of(policy, backward):
+        policy.model.zero_grad(set_to_none=True)
+        result = backward()
+        grads = {name: w.grad.clone() for name, w in policy.model.named_parameters() if w.grad is not None}
+        policy.model.zero_grad(set_to_none=True)
+        return result, grads
+
+    return of

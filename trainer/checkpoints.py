@@ -1,0 +1,90 @@
+"""Checkpoints: a folder appears whole or not at all, and loads back to the bit.
+
+RUN/checkpoints/step-000040/ holds the model as any Qwen2.5-VL folder, the optimizer's moments as safetensors, and
+the number of steps done. There is no random state to save: every draw is named by what it is for.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import CheckpointError
+from trainer.policy import Policy
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def trained_parameters(policy: Policy) -> dict[str, torch.nn.Parameter]:
+    """Parameters with a gradient, by name, in name order: the order of every optimizer and reduction."""
+    return {name: one for name, one in sorted(policy.model.named_parameters()) if one.requires_grad}
+
+
+class Checkpoints:
+    def __init__(self, run: Path) -> None:
+        self.folder = run / "checkpoints"
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"
+
+    def steps(self) -> list[int]:
+        return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if (path / "state.json").is_file())
+
+    def latest(self) -> int | None:
+        return max(self.steps(), default=None)
+
+    def find(self, which: str) -> Path:
+        """`latest`, or a number of steps; CheckpointError lists what there is."""
+        steps = self.steps()
+        wanted = (steps[-1] if steps else None) if which == "latest" else int(which) if which.isdigit() else None
+        if wanted not in steps:
+            have = ", ".join(map(str, steps)) or "none"
+            raise CheckpointError(f"no checkpoint {which!r}; there are: {have}", where=self.folder)
+        return self.path(wanted)
+
+    def save(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+        """Write the state after `step` steps under a temporary name, then rename."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f".writing-{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        policy.save(fresh)
+        save_file(_moments(policy, optimizer), fresh / "optimizer.safetensors")
+        (fresh / "state.json").write_text(json.dumps({"steps_done": step}) + "\n")
+        _fsync_all(fresh)
+        shutil.rmtree(self.path(step), ignore_errors=True)
+        os.replace(fresh, self.path(step))
+
+    def restore_optimizer(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+        path = self.path(step) / "optimizer.safetensors"
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"optimizer state cannot be read: {error}", where=path) from error
+        for name, parameter in trained_parameters(policy).items():
+            if f"{name}.step" in stored:
+                optimizer.state[parameter] = {kind: stored[f"{name}.{kind}"].to(parameter.device) for kind in MOMENTS}
+
+    def prune(self, keep: int, borders: set[int]) -> None:
+        """Remove all but the newest `keep` and those at the borders of a phase."""
+        for step in self.steps()[:-keep] if keep else self.steps():
+            if step not in borders:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+
+def _moments(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    stored = {}
+    for name, parameter in trained_parameters(policy).items():
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            stored[f"{name}.{kind}"] = value.detach().contiguous().cpu()
+    return stored
+
+
+def _fsync_all(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Pure mathematics of training: standard library, numpy and `schemas` only, no torch."""

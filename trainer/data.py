@@ -1,0 +1,98 @@
+"""Training data of a run: questions, images and expert trajectories of one store version, in an order made of numbers.
+
+Which questions a step sees is a pure function of (seed, step). Only the `train` split is ever read here.
+"""
+
+import io
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from schemas.errors import UsageError
+from schemas.manifest import Slice
+from schemas.reader import Snapshot
+from schemas.records import Question, Trajectory
+from schemas.seeds import shuffled
+from trainer.environment import Environment, Scene
+
+SCENES_KEPT = 2048
+
+
+def load_image(snapshot: Snapshot, image_id: str) -> Image.Image:
+    image = Image.open(io.BytesIO(snapshot.images.data(image_id)))
+    image.load()
+    return image
+
+
+@dataclass
+class Scenes:
+    """Scenes by question, decoded and encoded once while they are in use."""
+
+    snapshot: Snapshot
+    environment: Environment
+    kept: OrderedDict[str, Scene] = field(default_factory=OrderedDict)
+
+    def __call__(self, question: Question) -> Scene:
+        if question.question_id not in self.kept:
+            image = load_image(self.snapshot, question.image_ids[0])
+            self.kept[question.question_id] = self.environment.scene(question, image)
+        self.kept.move_to_end(question.question_id)
+        while len(self.kept) > SCENES_KEPT:
+            self.kept.popitem(last=False)
+        return self.kept[question.question_id]
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Questions by id, sorted, and the expert trajectories of each."""
+
+    questions: tuple[Question, ...]
+    trajectories: dict[str, tuple[Trajectory, ...]]
+
+    def at(self, step: int, n: int, seed: int) -> list[Question]:
+        """The `n` questions of a step: an endless sequence of epochs, each shuffled by (seed, epoch)."""
+        return take(self.questions, step * n, n, seed)
+
+
+def take(questions: Sequence[Question], first: int, n: int, seed: int) -> list[Question]:
+    """Questions first…first+n−1 of the endless shuffled sequence."""
+    chosen: list[Question] = []
+    while len(chosen) < n:
+        epoch, place = divmod(first + len(chosen), len(questions))
+        chosen += shuffled(list(questions), "epoch", seed, epoch)[place : place + n - len(chosen)]
+    return chosen
+
+
+def questions_of(snapshot: Snapshot, slice_key: str, split: str) -> tuple[Question, ...]:
+    """Questions of one split of one ingest slice, sorted by id; UsageError when there are none."""
+    found = snapshot.records("questions", split=split, slices=[slice_key])
+    if not found:
+        raise UsageError(f"slice {slice_key} has no questions in split {split}", where=snapshot.root)
+    return tuple(sorted(found, key=lambda one: one.question_id))
+
+
+def ingest_of(slice_: Slice) -> str:
+    """Key of the ingest slice that a slice of trajectories was made from."""
+    keys = [key for key in slice_.inputs if key.startswith("ingest/")]
+    if len(keys) != 1:
+        raise UsageError(f"slice {slice_.key} was made from {keys or 'nothing'}", fix="rebuild it from one source")
+    return keys[0]
+
+
+def load_train_data(snapshot: Snapshot, slice_: Slice, origin: str, n_experts: int) -> TrainData:
+    """Train questions of a trajectory slice with at most `n_experts` trajectories each of `origin` (`none`: none)."""
+    questions = questions_of(snapshot, ingest_of(slice_), "train")
+    by_question: dict[str, list[Trajectory]] = {}
+    if origin != "none":
+        for one in snapshot.each("trajectories", split="train", slices=[slice_.key]):
+            if one.origin == origin and one.answer is not None:
+                by_question.setdefault(one.question_id, []).append(one)
+    kept = {key: tuple(sorted(many, key=lambda one: one.variant)[:n_experts]) for key, many in by_question.items()}
+    if origin != "none" and not kept:
+        raise UsageError(
+            f"slice {slice_.key} has no {origin} trajectories with an answer in split train",
+            fix=f"fovea build-trajectories with --origins {origin}, or set data.experts",
+        )
+    return TrainData(questions, kept)

@@ -1,0 +1,103 @@
+"""From words to token ids, turn by turn: the prompt, a written turn, an observation. One function makes each.
+
+Text of questions, experts and feedback is never read for special tokens: a question that spells `<|im_end|>` stays
+plain text. Sampled ids are kept as they are and never tokenised again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from schemas.errors import CheckpointError
+from schemas.grammar import DIALECTS, Dialect
+from schemas.records import Question
+from trainer.processor import Processor
+from trainer.recipe import DialogueConfig
+from trainer.sequences import EncodedImage
+
+MARKERS = ("im_start", "im_end", "vision_start", "vision_end", "image_pad")
+
+
+class Ids(NamedTuple):
+    """Token ids and the images of their placeholder runs, in order."""
+
+    ids: tuple[int, ...]
+    images: tuple[EncodedImage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    processor: Processor
+    config: DialogueConfig
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.config.dialect]
+
+    def marker(self, name: str) -> int:
+        found = self.processor.tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        if found is None or found == self.processor.tokenizer.unk_token_id:
+            raise CheckpointError(f"tokenizer has no <|{name}|>", fix="use the tokenizer of a Qwen2.5-VL checkpoint")
+        return found
+
+    def text(self, text: str) -> tuple[int, ...]:
+        """Plain text; no marker in it becomes a special id."""
+        return tuple(self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of written ids, without the stop marker at their end."""
+        stop = self.marker("im_end")
+        body = ids[:-1] if ids and ids[-1] == stop else ids
+        return self.processor.tokenizer.decode(list(body), clean_up_tokenization_spaces=False)
+
+    def cut(self, text: str, tokens_max: int) -> str:
+        """The longest prefix of `text` of at most `tokens_max` tokens that ends with a whole word."""
+        words = text.split()
+        while words and len(self.text(" ".join(words))) > tokens_max:
+            words.pop()
+        return " ".join(words)
+
+    def prompt(self, question: Question, images: Sequence[EncodedImage]) -> Ids:
+        """System turn, user turn with all images and the question, and the opening of the policy's turn."""
+        system = (*self._open("system"), *self.text(self.config.system), *self._close())
+        shown = [token for image in images for token in self._image(image)]
+        asked = self.text(question_text(question))
+        user = (*self._open("user"), *shown, *asked, *self._close())
+        return Ids((*system, *user, *self._open("assistant")), tuple(images))
+
+    def written(self, text: str) -> tuple[int, ...]:
+        """One turn as the policy would write it: the text and the stop marker, all of it with loss."""
+        return (*self.text(text), self.marker("im_end"))
+
+    def observation(self, text: str, image: EncodedImage | None) -> Ids:
+        """What the environment says between two written turns: `<feedback>…</feedback>`, with a crop or without."""
+        shown = () if image is None else tuple(self._image(image))
+        before, after = self._feedback_tags()
+        said = (*self.text(before + text), *shown, *self.text(after))
+        ids = (*self.text("\n"), *self._open("user"), *said, *self._close(), *self._open("assistant"))
+        return Ids(ids, () if image is None else (image,))
+
+    def _feedback_tags(self) -> tuple[str, str]:
+        return (
+            ("<feedback>", "</feedback>")
+            if self.config.dialect == "medeyes"
+            else ("<tool_response>", "</tool_response>")
+        )
+
+    def _image(self, image: EncodedImage) -> tuple[int, ...]:
+        pad = (self.marker("image_pad"),) * image.n_tokens
+        return (self.marker("vision_start"), *pad, self.marker("vision_end"))
+
+    def _open(self, role: str) -> tuple[int, ...]:
+        return (self.marker("im_start"), *self.text(f"{role}\n"))
+
+    def _close(self) -> tuple[int, ...]:
+        return (self.marker("im_end"), *self.text("\n"))
+
+
+def question_text(question: Question) -> str:
+    """The question, followed by lettered options where it has some."""
+    if not question.options:
+        return question.question
+    letters = (f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(question.options))
+    return f"{question.question}\n" + "\n".join(letters)

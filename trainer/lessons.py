@@ -1,0 +1,79 @@
+"""Warm-start lessons of kind `format`: how to look and how to read a crop, never where to look.
+
+Two kinds of row. A *form* row looks at a uniformly random box and carries loss on it; when the box misses what the
+question is about, the answer is drawn from the prior of its question type. A *reading* row looks at a random box
+that does contain it, with no loss on the look, so that the box teaches nothing about where. Ours: it stands for the
+papers' instruct model, which knows how to follow a format and what a finding looks like.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.boxes import Box, Size, area, intersection
+from schemas.records import Question, Region
+from schemas.seeds import digest_int, uniform
+from trainer.environment import Environment, Episode, Scene
+from trainer.episodes import tell
+from trainer.recipe import WarmConfig
+
+COVERED_MIN = 0.9  # share of a region that a crop must hold to show it
+LOOKED = "look"  # all a lesson says before a look: it must not name what it has not seen
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An episode and whether its look turns carry loss."""
+
+    episode: Episode
+    trains_looks: bool
+
+
+def prior_answers(questions: Sequence[Question]) -> dict[str | None, tuple[str, ...]]:
+    """Gold answers by question type, with their multiplicity: what a guess is drawn from."""
+    answers: dict[str | None, list[str]] = {}
+    for question in sorted(questions, key=lambda one: one.question_id):
+        answers.setdefault(question.question_type, []).append(question.answer)
+    return {kind: tuple(values) for kind, values in answers.items()}
+
+
+def named_regions(question: Question) -> list[Region]:
+    """Findings that the question calls by name."""
+    words = question.question.casefold()
+    findings = (region for region in question.regions if region.provenance == "finding")
+    return [region for region in findings if re.search(rf"\b{re.escape(region.label.casefold())}\b", words)]
+
+
+def lesson(
+    environment: Environment, scene: Scene, prior: Mapping[str | None, tuple[str, ...]], config: WarmConfig, key: tuple
+) -> Lesson:
+    """One lesson about the scene's question; all its chance comes from `key`."""
+    question, named = scene.question, named_regions(scene.question)
+    is_reading = bool(named) and uniform(*key, "kind") < config.reading_share
+    target = named[digest_int(*key, "target") % len(named)].box_xyxy_px if is_reading else None
+    look = random_look(scene.size, config, key, around=target)
+    shows = not named or any(_covers(look, region.box_xyxy_px) for region in named)
+    guesses = prior[question.question_type]
+    answer = question.answer if shows else guesses[digest_int(*key, "guess") % len(guesses)]
+    episode = environment.start(scene, "expert", f"{question.question_id} lesson")
+    return Lesson(tell(environment, episode, [(LOOKED, look)], "", answer), not is_reading)
+
+
+def random_look(size: Size, config: WarmConfig, key: tuple, *, around: Box | None = None) -> Box:
+    """A box with uniform sides, placed uniformly in the image, or uniformly among the places that contain `around`."""
+    low, high = config.look_side_share_min, config.look_side_share_max
+    edges = []
+    for axis, extent in enumerate(size):
+        side = extent * (low + (high - low) * uniform(*key, "side", axis))
+        first, last = 0.0, extent - side
+        if around is not None:
+            side = min(float(extent), max(side, around[axis + 2] - around[axis]))
+            first, last = max(0.0, around[axis + 2] - side), min(extent - side, around[axis])
+        start = first + (max(first, last) - first) * uniform(*key, "place", axis)
+        edges.append((start, start + side))
+    (x0, x1), (y0, y1) = edges
+    return x0, y0, x1, y1
+
+
+def _covers(look: Box, region: Box) -> bool:
+    return intersection(look, region) >= COVERED_MIN * area(region)

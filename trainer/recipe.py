@@ -1,0 +1,191 @@
+"""A recipe: every setting of a run in one frozen record, read from TOML, refined with `--set a.b=c`.
+
+Unknown keys are errors. The resolved recipe is hashed into `run.json`; two runs with the same hash, store digest
+and thread count give the same weights.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from schemas.errors import UsageError
+from schemas.manifest import sha256_of
+from trainer.core.advantages import AdvantageConfig
+from trainer.core.rewards import RewardConfig
+from trainer.core.schedules import ScheduleConfig
+from trainer.losses import LossConfig
+from trainer.tiny import TinyConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    base: str = "Qwen/Qwen2.5-VL-3B-Instruct"  # folder or Hub id; "tiny" makes one from [tiny] [P]
+    dtype: Literal["float32", "bfloat16"] = "float32"  # [D]
+    freeze_vision: bool = True  # [D]
+    recompute: bool = False  # keep layer inputs only and run layers again in the backward pass [D]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    """What the policy sees: areas in pixels, rounded to whole 28 px tokens. Ours; the papers give no crop size."""
+
+    image_min_pixels: int = 256 * 28 * 28
+    image_max_pixels: int = 1280 * 28 * 28
+    crop_min_pixels: int = 256 * 28 * 28
+    crop_max_pixels: int = 1024 * 28 * 28
+    look_min_side_px: int = 28  # smallest side of a look, in pixels of the resized image
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueConfig:
+    dialect: Literal["medeyes", "zoom"] = "medeyes"
+    system: str = (
+        "You answer questions about a medical image. Think inside <reasoning></reasoning>, then either look closer "
+        'with <action>{"name": "Gaze", "coordinate": [x0, y0, x1, y1]}</action> (absolute pixels) or finish with '
+        "<answer></answer>."
+    )
+    looks_max: int = 4  # T_max [P]
+    reasoning_tokens_max: int = 128  # expert words kept per turn [D]
+    turn_tokens_max: int = 256  # written tokens per turn [D]
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    slice: str = "trajectories/*/*"  # the one slice of expert trajectories
+    n_experts: int = 6  # N_expert [P]
+    experts: Literal["cvs", "grn", "scan_only", "drill_only", "random", "none"] = "cvs"  # whose trajectories; ablations
+
+
+@dataclass(frozen=True, slots=True)
+class WarmConfig:
+    """SFT before the policy gradient. Ours: it stands for the papers' instruct model where there is none.
+
+    `format` teaches grammar and crop reading with uniformly random looks; `expert` imitates expert episodes.
+    In `format`, `reading_share` of the rows look where the answer is, but their look carries no loss; in the other
+    rows the look is uniform and an answer that it cannot show is drawn from the prior.
+    """
+
+    kind: Literal["none", "format", "expert"] = "none"
+    slice: str = "ingest/*/*"  # questions of `format`; a seed range of its own
+    steps: int = 0
+    batch: int = 32
+    look_weight: float = 1.0  # loss weight of tokens in look turns
+    answer_weight: float = 4.0  # loss weight of tokens in answer turns: one answer drowns among a dozen coordinates
+    reading_share: float = 0.5
+    look_side_share_min: float = 0.25  # side of a random look as a share of the image side
+    look_side_share_max: float = 0.4
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(lr=1e-5))
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    steps: int = 80  # optimizer steps of dual-stream GRPO [P: 80 iterations]
+    prompts_per_step: int = 7  # 98 = 7 × (8 + 6) [P, read as trajectories]
+    n_policy: int = 8  # rollouts per prompt [P]
+    temperature: float = 1.0  # [D]; sampling and training at one temperature
+    max_tokens: int = 65_536  # token budget of a micro-batch [D]
+    seed: int = 0
+    save_every: int = 20
+    keep: int = 2  # newest checkpoints kept beside those at the borders of a phase
+    weight_decay: float = 0.0  # AdamW [D]
+    grad_norm_max: float = 1.0  # [C]
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    self_check: bool = True  # one group, shared prefix against independent rows, before the first step
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tiny: TinyConfig = field(default_factory=TinyConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    dialogue: DialogueConfig = field(default_factory=DialogueConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    warm: WarmConfig = field(default_factory=WarmConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        return sha256_of(self.plain())
+
+
+def recipe_names() -> list[str]:
+    return sorted(
+        path.name.removesuffix(".toml") for path in files("trainer.recipes").iterdir() if path.name[-5:] == ".toml"
+    )
+
+
+def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
+    """A shipped recipe by name or a TOML file by path, with `section.key=value` overrides in TOML syntax."""
+    if name_or_path in recipe_names():
+        text, where = (files("trainer.recipes") / f"{name_or_path}.toml").read_text("utf-8"), name_or_path
+    elif (path := Path(name_or_path)).suffix == ".toml" and path.is_file():
+        text, where = path.read_text("utf-8"), str(path)
+    else:
+        raise UsageError(f"no recipe {name_or_path!r}", fix=f"one of {', '.join(recipe_names())}, or a .toml file")
+    plain = _toml(text, where)
+    for override in overrides:
+        _override(plain, override)
+    return _build(Recipe, plain, where)
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not TOML: {error}", where=where) from error
+
+
+def _override(plain: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    *sections, key = name.strip().split(".")
+    if not equals or not sections:
+        raise UsageError(f"--set {override!r} is not section.key=value", fix="for example --set run.steps=50")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    for section in sections:
+        plain = plain.setdefault(section, {})
+    plain[key] = parsed
+
+
+def _build(kind: type, plain: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    names = [one.name for one in fields(kind)]
+    if unknown := sorted(plain.keys() - set(names)):
+        raise UsageError(f"unknown keys {unknown}; this table takes {names}", where=where)
+    values = {name: _value(hints[name], value, f"{where}: {name}") for name, value in plain.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error), where=where) from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UsageError(f"expected a table, got {value!r}", where=where)
+        return _build(hint, value, where)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise UsageError(f"{value!r} is not one of {', '.join(map(str, get_args(hint)))}", where=where)
+        return value
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    if get_origin(hint) in (Union, UnionType):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise UsageError(f"expected {hint.__name__}, got {value!r}", where=where)
+    return value

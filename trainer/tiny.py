@@ -1,0 +1,162 @@
+"""A tiny Qwen2.5-VL: the real classes, the real tokenizer rules, about a million parameters.
+
+Everything that is true of a 3B checkpoint is true of this one – mRoPE, windowed vision, grouped
+keys, single digits, spare embedding rows – so a test or a demo on a CPU runs the same code.
+The weights are random: it knows nothing until it is trained.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, trainers
+from transformers import (
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+)
+
+from trainer.sequences import MERGE
+
+SPECIAL = tuple(
+    f"<|{name}|>"
+    for name in (
+        "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end "
+        "vision_start vision_end vision_pad image_pad video_pad"
+    ).split()
+)
+ADDED = ("<tool_call>", "</tool_call>")  # single ids, yet not special, as in Qwen2.5
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyConfig:
+    """Sizes; the defaults give about 1.2 M parameters."""
+
+    vocab_size: int = 640  # rows of the embedding; the tokenizer leaves `spare_ids` of them free
+    spare_ids: int = 32  # for gaze tokens, as the real model has 271
+    text_hidden: int = 128
+    text_layers: int = 3
+    text_heads: int = 4
+    text_kv_heads: int = 2
+    text_mlp: int = 256
+    vision_hidden: int = 96
+    vision_layers: int = 3
+    vision_heads: int = 4
+    vision_mlp: int = 192
+    vision_window_px: int = 112
+    vision_full_attention: tuple[int, ...] = (2,)  # layers that see the whole image, not a window
+    min_pixels: int = 4 * 28 * 28
+    max_pixels: int = 112 * 112
+
+
+def make_tiny(
+    config: TinyConfig, lines: Sequence[str], seed: int
+) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase, Qwen2VLImageProcessorPil]:
+    """A random model of `config`, a tokenizer trained on `lines`, and the PIL image processor."""
+    tokenizer = make_tokenizer(lines, config.vocab_size - config.spare_ids)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(model_config(config, tokenizer)).eval()
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    size = {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}
+    return model, tokenizer, Qwen2VLImageProcessorPil(size=size, patch_size=14, merge_size=MERGE)
+
+
+def save_tiny(config: TinyConfig, lines: Sequence[str], seed: int, folder: str | Path) -> Path:
+    """`make_tiny` written as a checkpoint folder, to be loaded like any other."""
+    for part in make_tiny(config, lines, seed):
+        part.save_pretrained(str(folder))
+    return Path(folder)
+
+
+def make_tokenizer(lines: Sequence[str], n_ids: int) -> PreTrainedTokenizerBase:
+    """Byte-level BPE with Qwen2's splitting (each digit by itself): at most `n_ids` ids, markers included."""
+    rules = Qwen2Tokenizer().backend_tokenizer
+    learner = Tokenizer(models.BPE())
+    learner.normalizer, learner.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=n_ids - len(SPECIAL) - len(ADDED),
+        initial_alphabet=sorted(_byte_alphabet()),
+        show_progress=False,
+    )
+    learner.train_from_iterator(list(lines), trainer)
+    bpe = json.loads(learner.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=bpe["vocab"],
+        merges=[tuple(pair) for pair in bpe["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL[1:]),
+        model_max_length=32_768,
+    )
+    tokenizer.add_tokens(list(ADDED))
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _byte_alphabet() -> list[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return ByteLevel.alphabet()
+
+
+def model_config(config: TinyConfig, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("endoftext", "im_end")}
+    half = config.text_hidden // config.text_heads // 2
+    side = half * 3 // 8  # the real model splits 64 into 16 + 24 + 24
+    text = {
+        "vocab_size": max(config.vocab_size, len(tokenizer)),
+        "hidden_size": config.text_hidden,
+        "intermediate_size": config.text_mlp,
+        "num_hidden_layers": config.text_layers,
+        "num_attention_heads": config.text_heads,
+        "num_key_value_heads": config.text_kv_heads,
+        "max_position_embeddings": 32_768,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [half - 2 * side, side, side],
+        },
+        "bos_token_id": ids["endoftext"],
+        "eos_token_id": ids["im_end"],
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
+    vision = {
+        "depth": config.vision_layers,
+        "hidden_size": config.vision_hidden,
+        "intermediate_size": config.vision_mlp,
+        "num_heads": config.vision_heads,
+        "out_hidden_size": config.text_hidden,
+        "patch_size": 14,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "window_size": config.vision_window_px,
+        "fullatt_block_indexes": list(config.vision_full_attention),
+    }
+    markers = ("image_pad", "video_pad", "vision_start", "vision_end")
+    image, video, start, end = (tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in markers)
+    built = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+        tie_word_embeddings=True,
+    )
+    built._attn_implementation = "sdpa"
+    return built
