@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hypothesis import strategies as st
+
 from schemas.boxes import Box, Size
 from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Failure, Scan, Seen, call_id
 from schemas.records import Question
@@ -40,9 +42,9 @@ def question(question_id: str = "q0", *, split: str = "train", **changes: object
 
 @dataclass
 class ScriptedExpert:
-    """`fails`: share of calls that fail. `odd`: share of values that are nonsense. `moves`: drills refine the box."""
+    """`script`: which expert. `fails`: share of calls that fail. `odd`: share of nonsense. `moves`: drills refine."""
 
-    seed: int = 0
+    script: int = 0
     n_regions: int = 5
     fails: float = 0.0
     odd: float = 0.0
@@ -92,4 +94,13 @@ class ScriptedExpert:
         return tuple(edge + 0.2 * sides[i] * (self._draw(name, i, "move") - 0.5) for i, edge in enumerate(box))
 
     def _draw(self, *key: object) -> float:
-        return uniform("scripted", self.seed, *key)
+        return uniform("scripted", self.script, *key)
+
+
+def any_seen() -> st.SearchStrategy[Seen]:
+    """Answers of the most hostile expert."""
+    edge = st.one_of(st.floats(-50, 250, width=32), st.floats(allow_nan=True, allow_infinity=True))
+    box = st.one_of(st.tuples(edge, edge, edge, edge), st.sampled_from(ODD_BOXES))
+    confidence = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from(ODD_CONFIDENCES))
+    candidate = st.builds(Candidate, box, st.text(max_size=3), confidence)
+    return st.lists(candidate, max_size=6).map(lambda candidates: Seen(tuple(candidates), ""))

@@ -23,10 +23,11 @@ LOOKED = "look"  # all a lesson says before a look: it must not name what it has
 
 @dataclass(frozen=True)
 class Lesson:
-    """An episode and whether its look turns carry loss."""
+    """An episode, whether its look turns carry loss, and whether its crop shows what the answer says."""
 
     episode: Episode
     trains_looks: bool
+    is_shown: bool
 
 
 def prior_answers(questions: Sequence[Question]) -> dict[str | None, tuple[str, ...]]:
@@ -56,7 +57,7 @@ def lesson(
     guesses = prior[question.question_type]
     answer = question.answer if shows else guesses[digest_int(*key, "guess") % len(guesses)]
     episode = environment.start(scene, "expert", f"{question.question_id} lesson")
-    return Lesson(tell(environment, episode, [(LOOKED, look)], "", answer), not is_reading)
+    return Lesson(tell(environment, episode, [(LOOKED, look)], "", answer), not is_reading, shows)
 
 
 def random_look(size: Size, config: WarmConfig, key: tuple, *, around: Box | None = None) -> Box:

@@ -105,21 +105,22 @@ class Training:
         weights: list[list[float]] = []
         pool = self.lesson_questions if warm.kind == "format" else self.data.questions
         for place, question in enumerate(take(pool, step * warm.batch, warm.batch, seed)):
-            for episode, look_weight in self._teach(question, ("warm", seed, step, place)):
+            for episode, look_weight, answer_weight in self._teach(question, ("warm", seed, step, place)):
                 episodes.append(episode)
-                weights.append([look_weight] * (len(episode.turns) - 1) + [warm.answer_weight])
+                weights.append([look_weight] * (len(episode.turns) - 1) + [answer_weight])
         if not episodes:
             raise TrainingError("no episode to imitate in this step", where=f"step {step}", fix="choose another slice")
         return imitate(self.policy, episodes, weights, self.recipe)
 
-    def _teach(self, question: Question, key: tuple[Any, ...]) -> list[tuple[Episode, float]]:
-        """The warm-start episode of a question, with the loss weight of its look turns; none when it has no expert."""
+    def _teach(self, question: Question, key: tuple[Any, ...]) -> list[tuple[Episode, float, float]]:
+        """The warm-start episode of a question with the loss weights of look and answer; none when it has no expert."""
         warm, scene = self.recipe.warm, self.scenes(question)
         if warm.kind == "format":
             told = lesson(self.environment, scene, self.prior, warm, key)
-            return [(told.episode, warm.look_weight if told.trains_looks else 0.0)]
+            look_weight = warm.look_weight if told.trains_looks else 0.0
+            return [(told.episode, look_weight, warm.answer_weight if told.is_shown else warm.guess_weight)]
         experts = self._experts(scene)
-        return [(experts[key[2] % len(experts)], warm.look_weight)] if experts else []
+        return [(experts[key[2] % len(experts)], warm.look_weight, warm.answer_weight)] if experts else []
 
     def grpo_step(self, step: int) -> Metrics:
         """Roll out, reward, compare within each stream of each group, and take the gradient of both streams."""

@@ -75,6 +75,7 @@ class WarmConfig:
     batch: int = 32
     look_weight: float = 1.0  # loss weight of tokens in look turns
     answer_weight: float = 4.0  # loss weight of tokens in answer turns: one answer drowns among a dozen coordinates
+    guess_weight: float = 1.0  # loss weight of an answer that the crop does not show
     reading_share: float = 0.5
     look_side_share_min: float = 0.25  # side of a random look as a share of the image side
     look_side_share_max: float = 0.4
@@ -136,6 +137,11 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     for override in overrides:
         _override(plain, override)
     return _build(Recipe, plain, where)
+
+
+def recipe_from(plain: Mapping[str, Any]) -> Recipe:
+    """The recipe that `Recipe.plain` was taken of, for example in `run.json`."""
+    return _build(Recipe, plain, "run.json")
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:

@@ -30,15 +30,21 @@ class _Live:
 
 
 def roll_out(
-    environment: Environment, engine: RolloutEngine, scenes: Sequence[Scene], n: int, key: tuple[object, ...]
+    environment: Environment,
+    engine: RolloutEngine,
+    scenes: Sequence[Scene],
+    n: int,
+    key: tuple[object, ...],
+    *,
+    is_greedy: bool = False,
 ) -> list[list[Rollout]]:
     """`n` episodes per scene, by scene; token noise is named by (*key, question, rollout, fork 0, token)."""
     live = _start(environment, engine, scenes, n, key)
     everyone = list(live)
-    stop = environment.dialogue.marker("im_end")
+    stop, turn_tokens = environment.dialogue.marker("im_end"), environment.dialogue.config.turn_tokens_max
     while live:
         handles, keys = [one.handle for one in live], [one.key for one in live]
-        turns = engine.decode(handles, [stop], environment.dialogue.config.turn_tokens_max, keys)
+        turns = engine.decode(handles, [stop], turn_tokens, keys, is_greedy=is_greedy)
         going, observations = [], []
         for one, turn in zip(live, turns, strict=True):
             one.logprobs += turn.logprobs

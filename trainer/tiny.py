@@ -5,13 +5,15 @@ keys, single digits, spare embedding rows – so a test or a demo on a CPU runs 
 The weights are random: it knows nothing until it is trained.
 """
 
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLConfig,
@@ -68,10 +70,39 @@ def make_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(model_config(config, tokenizer)).eval()
+        _initialise(model)
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     size = {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}
     return model, tokenizer, Qwen2VLImageProcessorPil(size=size, patch_size=14, merge_size=MERGE)
+
+
+@torch.no_grad()
+def _initialise(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Fan-in scaled weights, and patches read as a whitened cosine basis.
+
+    The library's deviation of 0.02 suits widths of thousands: at 96 it leaves every layer linear, and a random patch
+    embedding buries texture under brightness. Measured on gold crops of the phantom (striped or plain): without
+    this, chance after 8,000 crops; with it, all right after 3,200.
+    """
+    for part in model.modules():
+        if isinstance(part, torch.nn.Linear) and part is not model.lm_head:
+            part.weight.normal_(std=part.in_features**-0.5)
+    projection = model.model.visual.patch_embed.proj.weight  # [features, colours, frames, side, side]
+    basis = whitened_cosines(len(projection), projection.shape[-1])
+    projection.copy_(basis[:, None, None].expand_as(projection))
+
+
+def whitened_cosines(n: int, side: int) -> torch.Tensor:
+    """The first `n` products of cosines on a side × side patch, those along the axes first: [n, side, side].
+
+    Amplitude grows with frequency, as that of natural images falls, so that fine texture weighs as much as brightness.
+    """
+    orders = sorted(itertools.product(range(side), repeat=2), key=lambda order: (min(order), max(order), order))[:n]
+    waves = torch.cos(torch.pi * torch.outer(torch.arange(side), torch.arange(side) + 0.5) / side)
+    planes = torch.stack([torch.outer(waves[row], waves[column]) for row, column in orders])
+    planes /= planes.flatten(1).norm(dim=1)[:, None, None]
+    return planes * torch.tensor([0.1 * (1 + math.hypot(*order)) for order in orders])[:, None, None]
 
 
 def save_tiny(config: TinyConfig, lines: Sequence[str], seed: int, folder: str | Path) -> Path:
@@ -88,7 +119,7 @@ def make_tokenizer(lines: Sequence[str], n_ids: int) -> PreTrainedTokenizerBase:
     learner.normalizer, learner.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=n_ids - len(SPECIAL) - len(ADDED),
-        initial_alphabet=sorted(_byte_alphabet()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     learner.train_from_iterator(list(lines), trainer)
@@ -104,12 +135,6 @@ def make_tokenizer(lines: Sequence[str], n_ids: int) -> PreTrainedTokenizerBase:
     tokenizer.add_tokens(list(ADDED))
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def _byte_alphabet() -> list[str]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return ByteLevel.alphabet()
 
 
 def model_config(config: TinyConfig, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:

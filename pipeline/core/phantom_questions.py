@@ -17,6 +17,7 @@ SIDES = ("left", "right")
 CROP_ONLY_TYPES = ("pattern", "margin")  # question types that cannot be answered at 112 px
 
 CYCLES: dict[str, tuple[str, ...]] = {
+    "L0": ("pattern", "pattern", "pattern", "side"),
     "L1": ("pattern", "presence") * 2 + ("pattern", "side") + ("pattern", "presence") * 2 + ("pattern", "kind"),
     "L2": ("pattern by side", "pattern by side", "pattern by side", "kind by side"),
     "L3": ("pattern among three", "count", "pattern among three", "larger"),

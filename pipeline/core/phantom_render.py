@@ -14,7 +14,7 @@ import numpy as np
 
 FRAME_PX = 448  # all geometry below is in units of 1/448 of the image side
 TEXTURE_PERIOD = 4.0  # four stored pixels at 448: the first zero of antialiased bicubic reduction to 112
-TEXTURE_PEAK = 40.0  # grey levels of the wave's peak at the centre of a finding
+TEXTURE_PEAK = 60.0  # grey levels of the wave's peak at the centre of a finding
 NOISE_SD = 5.0
 
 IntBox = tuple[int, int, int, int]

@@ -43,3 +43,7 @@ CREATE OR REPLACE MACRO trajectory_key(slice, question_id, origin, variant) AS
 
 CREATE OR REPLACE MACRO step_key(slice, question_id, origin, variant, step) AS
     concat_ws(' ', slice, question_id, origin, 'variant ' || variant, 'step ' || step);
+
+-- `name` when the list has a null entry, else null.
+CREATE OR REPLACE MACRO named_if_nulls(name, entries) AS
+    CASE WHEN list_count(entries) < len(entries) THEN name END;

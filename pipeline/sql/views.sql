@@ -144,17 +144,19 @@ FROM (
     FROM trajectories
 )
 GROUP BY slice;
-COMMENT ON VIEW call_counts IS 'Distinct expert calls that plain GRN needed, and plain GRN with its CVS variants, per slice.';
+COMMENT ON VIEW call_counts IS
+    'Distinct expert calls that plain GRN needed, and plain GRN with its CVS variants, per slice.';
 
 CREATE OR REPLACE VIEW variants_per_question AS
 SELECT
     slice, question_id,
-    count(DISTINCT (origin, variant)) AS n_variants,
+    count(*) AS n_variants,
+    count(DISTINCT {'regions': step_region, 'modes': step_mode}) AS n_paths,
     sum(n_redraws)::BIGINT AS n_redraws
 FROM trajectories
 WHERE origin IN ('grn', 'cvs')
 GROUP BY slice, question_id;
-COMMENT ON VIEW variants_per_question IS 'How many different trajectories a question has: plain GRN and its CVS variants.';
+COMMENT ON VIEW variants_per_question IS 'Plain GRN and CVS variants of a question, and how many different ways they go.';
 
 -- What each choice should have been, recomputed from the stored candidates: P ∝ exp(c / τ) by falling confidence, of
 -- equals the lowest id first; the nucleus keeps the longest prefix with Σ P ≤ p₀ (1e-9 for float sums), at least one.

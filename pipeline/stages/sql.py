@@ -7,11 +7,14 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, time
 from decimal import Decimal
+from types import NoneType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -35,11 +38,11 @@ def ask(store: Store, text: str, version: str | int | None = None) -> Answer:
 
     con = connect(store, version)
     try:
-        statements = con.extract_statements(text)
-        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise UsageError(
-                "fovea sql takes one query that only reads", fix='for example: "FROM trajectories LIMIT 5"'
-            )
+        found = con.extract_statements(text)
+        if [statement.type for statement in found] != [duckdb.StatementType.SELECT]:
+            raise UsageError("fovea sql takes one query that only reads", fix='for example: "FROM images LIMIT 5"')
+        # a SELECT of duckdb 2 may hold `WITH x AS (COPY … TO …)`, but only at the top level: planned, never run, inside
+        con.execute(f"EXPLAIN FROM (\n{found[0].query.rstrip().rstrip(';')}\n)").fetchall()
         cursor = con.execute(text)
         names = tuple(column[0] for column in cursor.description)
         return Answer(names, cursor.fetchall())
@@ -52,19 +55,17 @@ def ask(store: Store, text: str, version: str | int | None = None) -> Answer:
 def plain(value: Any) -> Any:
     """`value` as JSON has it: NaN and infinities are null, bytes their number, dates ISO 8601."""
     match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
+        case float() | Decimal():
+            return float(value) if math.isfinite(value) else None
         case bytes() | bytearray() | memoryview():
             return f"<{len(value)} bytes>"
-        case Decimal():
-            return float(value)
         case dict():
             return {str(key): plain(one) for key, one in value.items()}
         case list() | tuple():
             return [plain(one) for one in value]
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        case date() | time():
+            return value.isoformat()
+    return value if isinstance(value, (str, int, NoneType)) else str(value)
 
 
 def _cell(value: Any) -> str:
@@ -83,7 +84,7 @@ def _cell(value: Any) -> str:
 
 def show(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """A table on stdout."""
-    table = Table(*(Text(name, style="bold") for name in columns), box=None, pad_edge=False)
+    table = Table(*map(escape, columns), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED).print(table)

@@ -3,7 +3,6 @@
 `tampered` commits a version in which one stored value is different: what an audit must notice.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.adapters.catalog import connect
 from pipeline.adapters.commits import commit
 from pipeline.adapters.files import write_parquet
 from pipeline.adapters.pixels import stored_image
 from pipeline.core.hunt import SearchConfig, SearchItem
 from pipeline.core.png import write_png
 from pipeline.core.search import SearchResult, search
+from pipeline.stages.audit_rows import load_checks, run_check
 from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Seen
 from schemas.manifest import Part, Slice
 from schemas.reader import Store
@@ -33,17 +34,20 @@ ORIGINS = ("scan_only", "drill_only", "random")
 
 
 class ScriptedExpert:
-    """Answers that depend on the ask alone: up to five regions, some overlapping, some refined, some unsure."""
+    """Answers that depend on the ask alone: up to five regions, some overlapping, all refined, some without a word."""
 
-    def __init__(self, *, privileged: bool = False) -> None:
-        self.identity = ExpertIdentity("scripted", "1", privileged=privileged)
+    def __init__(self, *, privileged: bool = False, rescans: bool = False) -> None:
+        self.identity = ExpertIdentity("scripted", "1", privileged=privileged, rescans=rescans)
 
     def answer(self, asks: Sequence[Ask]) -> list[Seen]:
         return [self._drill(ask, ask.query) if isinstance(ask.query, Drill) else self._scan(ask) for ask in asks]
 
     def _scan(self, ask: Ask) -> Seen:
-        n_regions = int(uniform("n", ask.image_id) * 6)
-        boxes = [[uniform("box", ask.image_id, number, edge) for edge in range(4)] for number in range(n_regions)]
+        visited = ask.query.visited_xyxy_px
+        n_regions = int(uniform("n", ask.image_id, visited) * 6)
+        boxes = [
+            [uniform("box", ask.image_id, visited, number, edge) for edge in range(4)] for number in range(n_regions)
+        ]
         confidences = [uniform("scan", ask.question.question_id, number) for number in range(n_regions)]
         found = [
             Candidate((x * 40, y * 40, x * 40 + 8 + 16 * w, y * 40 + 8 + 16 * h), f"spot {number}", confidence)
@@ -53,6 +57,8 @@ class ScriptedExpert:
 
     def _drill(self, ask: Ask, drill: Drill) -> Seen:
         x0, y0, x1, y1 = drill.box_xyxy_px
+        if uniform("mute", ask.question.question_id, drill.box_xyxy_px) < 0.1:
+            return Seen((), "")
         confidence = uniform("drill", ask.question.question_id, drill.box_xyxy_px, drill.round)
         return Seen((Candidate((x0 + 0.5, y0, x1, y1 - 0.25), drill.label, confidence),), f"sure to {confidence:.3f}")
 
@@ -77,10 +83,10 @@ def asked(number: int, image: Image, **changed: Any) -> Question:
     return replace(question, **changed)
 
 
-def searched(questions: Sequence[Question], *, privileged: bool = False) -> SearchResult:
+def searched(questions: Sequence[Question], **kind: bool) -> SearchResult:
     items = [SearchItem(question, question.image_ids[0], None, (64, 48)) for question in questions]
     config = SearchConfig(origins=ORIGINS)
-    return search(items, ScriptedExpert(privileged=privileged), config, source="drawn", seed=7)
+    return search(items, ScriptedExpert(**kind), config, source="drawn", seed=7)
 
 
 def put_slice(store: Store, key: str, tables: dict[tuple[str, str], pa.Table], inputs: dict[str, str]) -> None:
@@ -115,13 +121,13 @@ def put_searches(store: Store, result: SearchResult, key: str = SEARCHED) -> Non
     put_slice(store, key, tables, {INGEST: store.head().slices[INGEST].digest})
 
 
-def small_store(root: Path, n_questions: int = 18) -> Store:
+def small_store(root: Path, n_questions: int = 18, **kind: bool) -> Store:
     """One image per question, two of three questions in train, every origin."""
     store = Store(root)
     images = [drawn_image(number) for number in range(n_questions)]
     questions = [asked(number, image) for number, image in enumerate(images)]
     put_questions(store, images, questions)
-    put_searches(store, searched(questions))
+    put_searches(store, searched(questions, **kind))
     return store
 
 
@@ -143,5 +149,11 @@ def tampered(store: Store, table: str, split: str, edit: Callable[[list[dict[str
     commit(store, build, key)
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def keys_of(store: Store, rule: str) -> set[str]:
+    """What one check of the head names."""
+    check = next(check for check in load_checks() if check.id == rule)
+    con = connect(store)
+    try:
+        return {offence.key for offence in run_check(con, check).shown}
+    finally:
+        con.close()

@@ -34,6 +34,16 @@ def build(dtype, config=SMALL):
 
 
 @pytest.fixture(scope="session")
+def lines():
+    return LINES
+
+
+@pytest.fixture(scope="session")
+def small():
+    return SMALL
+
+
+@pytest.fixture(scope="session")
 def policy():
     return build(torch.float32)
 

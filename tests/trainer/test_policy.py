@@ -2,7 +2,6 @@ import random
 
 import pytest
 import torch
-from conftest import build
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import CheckpointError
@@ -10,6 +9,7 @@ from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
 from trainer.processor import Processor
 from trainer.sequences import image_spans
+from trainer.tiny import make_tiny
 
 
 def hidden_of(policy, ids, images):
@@ -60,8 +60,8 @@ def test_save_and_load_give_the_same_bits(policy, prompt, tmp_path):
     assert loaded.head_weight is loaded.language_model.embed_tokens.weight  # still tied
 
 
-def test_banned_are_markers_gaze_tokens_and_rows_without_a_token(policy):
-    model, tokenizer = build(torch.float32).model, build(torch.float32).tokenizer
+def test_banned_are_markers_gaze_tokens_and_rows_without_a_token(policy, lines, small):
+    model, tokenizer, _ = make_tiny(small, lines, 0)
     tokenizer.add_tokens([f"<|gaze_{name}|>" for name in ("start", "0", "1", "end")], special_tokens=True)
     gazing = Policy(model, Processor(tokenizer, policy.processor.image_processor))
     names = tokenizer.get_vocab()

@@ -38,10 +38,7 @@ def inverse_cdf(probs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     batch, vocabulary = probs.shape
     assert noise.shape == (batch,)
     cumulative = probs.cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1]
-    below = torch.minimum(
-        noise * total, torch.nextafter(total, torch.zeros_like(total))
-    )  # else rounding runs off the end
-    ids = torch.searchsorted(cumulative, below[:, None], right=True)[:, 0].clamp_(max=vocabulary - 1)
-    impossible = probs.gather(-1, ids[:, None])[:, 0] == 0  # a parallel scan may round at a zero
+    at = noise.to(probs.device)[:, None] * cumulative[:, -1:]  # below the total, since noise ≤ 1 − 2⁻⁵³
+    ids = torch.searchsorted(cumulative, at, right=True)[:, 0].clamp_(max=vocabulary - 1)
+    impossible = probs.gather(-1, ids[:, None])[:, 0] == 0  # a parallel scan on a GPU may round at a zero
     return torch.where(impossible, probs.argmax(-1), ids)

@@ -40,7 +40,7 @@ class SaliencyExpert:
             raise ValueError(f"work_px must be a whole number from 32 to 2048, got {self.work_px!r}")
         if type(self.boxes_max) is not int or self.boxes_max < 1:
             raise ValueError(f"boxes_max must be a positive whole number, got {self.boxes_max!r}")
-        if not 0 < self.confidence_min < 1:
+        if not isinstance(self.confidence_min, float) or not 0 < self.confidence_min < 1:
             raise ValueError(f"confidence_min must be in (0, 1), got {self.confidence_min!r}")
 
     @property

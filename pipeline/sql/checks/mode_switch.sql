@@ -25,7 +25,8 @@ judged AS (
 )
 SELECT step_key(slice, question_id, origin, variant, step) AS key,
     CASE
-        WHEN keeps THEN printf('gain %.6f reaches %g, but the region is left', delta_c(conf_before, conf_after), gain_min)
+        WHEN keeps THEN printf('gain %.6f reaches %g, but the region is left',
+            delta_c(conf_before, conf_after), gain_min)
         WHEN is_kept THEN printf('gain %.6f is below %g, but the region is drilled again',
             delta_c(conf_before, conf_after), gain_min)
         ELSE printf('%s round %d comes after %s', next_mode, next_round, mode)

@@ -10,7 +10,8 @@ WITH looks AS (
         ] AS sides
     FROM trajectories
 )
-SELECT trajectory_key(slice, question_id, 'random', 0) AS key, 'its looks differ in number or size from those of grn' AS detail
+SELECT trajectory_key(slice, question_id, 'random', 0) AS key,
+    'its looks differ in number or size from those of grn' AS detail
 FROM (SELECT * FROM looks WHERE origin = 'random') AS r
 JOIN (SELECT * FROM looks WHERE origin = 'grn') AS g USING (slice, question_id)
 WHERE len(r.sides) <> len(g.sides)

@@ -1,5 +1,6 @@
 -- id: variants
 -- severity: error
+-- needs: trajectories
 -- explain: plain GRN and the ablations are variant 0, once per question; CVS variants count from 1 and have their plain GRN
 SELECT trajectory_key(slice, question_id, origin, variant) AS key, 'variant ' || variant || ' of ' || origin AS detail
 FROM trajectories

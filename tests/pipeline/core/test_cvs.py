@@ -26,7 +26,7 @@ few = settings(max_examples=60, deadline=None)
         ([0.95, 0.05], 0.9, (0,), (0,)),  # one region exceeds p₀: the paper's set would be empty
         ([0.6, 0.3, 0.1], 0.9, (0, 1), (0, 1)),  # reached exactly: nothing crosses
         ([0.3, 0.3, 0.3, 0.1], 0.9, (0, 1, 2), (0, 1, 2)),  # 0.3 + 0.3 + 0.3 < 0.9 in floats
-        ([0.1] * 10, 1.0, tuple(range(10)), tuple(range(10))),  # ten tenths are below 1, eleven ulps aside
+        ([1 / 9] * 9, 1.0, tuple(range(9)), tuple(range(9))),  # nine ninths sum to 1 + 2e-16
         ([0.25] * 4, 0.5, (0, 1), (0, 1)),  # equals in order of index
         ([1.0, 0.0], 1.0, (0, 1), (0, 1)),  # full mass keeps the impossible too
         ([0.6, 0.4], 0.01, (0,), (0,)),
@@ -117,6 +117,11 @@ def test_a_choice_agrees_with_itself(values, mass, temperature, key):
     assert choice.region == order[choice.rank] == choice.nucleus[choice.rank]
     assert choice.nucleus == tuple(order[: len(choice.nucleus)])
     assert choice.probability == pytest.approx(softmax(values, temperature)[choice.region - 10])
+
+
+def test_defaults_are_those_of_the_method():
+    method = SamplerConfig(variants=6, mass=0.9, temperature=0.2, crossing="exclude", redraws=4)
+    assert SamplerConfig() == method
 
 
 @pytest.mark.parametrize(

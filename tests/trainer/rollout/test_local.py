@@ -94,12 +94,25 @@ def test_every_token_equals_a_full_forward_float32(policy, group, see):
     run.assert_equal_to_a_full_forward(1e-5 * max(1.0, float(logits.abs().max())))
 
 
-def test_long_turns_outgrow_the_first_room_and_shed_finished_rows(exact, group):
+def test_long_turns_outgrow_the_first_room_and_shed_finished_rows(exact, group, see):
     run = Recorded(exact)
-    handles = run.start([group(1)[0]], 6)
-    turns = run.decode(handles, [150, 2, 3, 80, 90, 4], 0, stop_ids=[])
-    assert [len(turn.ids) for turn in turns] == [150, 2, 3, 80, 90, 4]
+    handles = run.start([group(1)[0], group(1, seed=3)[0]], 3)
+    run.engine.extend(handles[1:3], [see(1), see(2, 56, 112)])  # so that no two neighbours stand at one position
+    budgets = [2, 4, 90, 80, 150, 3]
+    turns = run.decode(handles, budgets, 0, stop_ids=[])
+    assert [len(turn.ids) for turn in turns] == budgets
     run.assert_equal_to_a_full_forward(1e-9)
+
+
+def test_the_noise_of_a_token_is_named_by_its_place_in_the_row(policy, group, see, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("trainer.rollout.local.uniform", lambda *key: drawn.append(key) or 0.5)
+    engine = LocalRollout(policy)
+    (handle,) = engine.prefill([prompt_of(group(1)[0])])
+    engine.decode([handle], [], 3, [("seed", 7)])
+    engine.extend([handle], [see(1)])
+    engine.decode([handle], [], 2, [("seed", 7)])
+    assert drawn == [("seed", 7, token) for token in engine.row(handle).written_at]
 
 
 def test_noise_is_named_by_its_key_and_not_by_the_batch(exact, group, see):

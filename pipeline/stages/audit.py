@@ -1,0 +1,204 @@
+"""`fovea audit`: is this version of a store what it claims to be, and what should its users know?
+
+Problems break a promise (exit 1); findings are true facts about the sources and fail only with --strict. Files are
+read first; rows of parts that are broken are left out of what follows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.adapters.catalog import SQL, open_manifest
+from pipeline.stages import audit_rows as rows
+from pipeline.stages import audit_storage as storage
+from pipeline.stages.audit_rows import ERROR, FINDING, SHOWN, Check, Result
+from pipeline.stages.audit_storage import Offence
+from pipeline.stages.progress import note, progress
+from pipeline.stages.reports import JsonOption, StoreOption, print_json
+from pipeline.stages.sql import plain
+from schemas.manifest import Manifest, Part
+from schemas.reader import Store
+from schemas.records import STOPS
+from schemas.tables import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One rule and what it caught: `n` in all, `keys` the first of them, `details` beside each."""
+
+    id: str
+    explain: str
+    n: int
+    keys: tuple[str, ...]
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """`problems` must be empty before anything is published; `skipped` are checks that a broken part made void."""
+
+    version: str
+    digest: str
+    counts: dict[str, int]
+    problems: tuple[Problem, ...]
+    findings: tuple[Problem, ...]
+    skipped: tuple[str, ...]
+    summary: dict[str, Any]
+
+    def to_json(self, store: object) -> dict[str, Any]:
+        fields = plain(asdict(self))
+        return {"store": str(store), **fields.pop("counts"), **fields}
+
+
+def audit(store: Store, version: str | int | None = None) -> AuditReport:
+    """Everything that can be said against one version, from its files to the last decision of its rows."""
+    manifest = store.manifest(version)
+    counts = {table: sum(part.rows for _, part in manifest.parts(table)) for table in TABLES}
+    checks = rows.load_checks()
+    n_rows = sum(counts.values()) + counts["images"] + len(checks) * counts["trajectories"]
+    with progress("audit", n_rows) as advance:
+        run = _Run(store, manifest, lambda n: advance(n, False))
+        run.files()
+        run.rows(checks, counts["trajectories"])
+    return AuditReport(
+        version=f"v{manifest.version}",
+        digest=manifest.digest,
+        counts=counts,
+        problems=tuple(run.caught[ERROR]),
+        findings=tuple(run.caught[FINDING]),
+        skipped=tuple(run.skipped),
+        summary=run.summary,
+    )
+
+
+class _Run:
+    """One audit under way: what was caught so far, and which parts may still be read."""
+
+    def __init__(self, store: Store, manifest: Manifest, tick: Callable[[int], None]) -> None:
+        self.store, self.manifest, self.tick = store, manifest, tick
+        self.caught: dict[str, list[Problem]] = defaultdict(list)
+        self.skipped: list[str] = []
+        self.summary: dict[str, Any] = {}
+        self.lost: frozenset[str] = frozenset()  # tables with a broken part
+
+    def files(self) -> None:
+        chain = storage.broken_chain(self.store, self.manifest)
+        self.add(MANIFEST_CHAIN, chain)
+        broken = storage.broken_parts(self.store.root, self.manifest, self.tick)
+        self.add(PART_FILES, broken.values())
+        self.lost = frozenset(part.table for part in broken)
+        self.manifest = _without(self.manifest, broken.keys())
+        images = self.manifest.parts("images")
+        wrong = (one for key, part in images for one in storage.broken_images(self.store.root, key, part, self.tick))
+        self.add(IMAGE_BYTES, wrong)
+
+    def rows(self, checks: Iterable[Check], n_trajectories: int) -> None:
+        con = open_manifest(self.store, self.manifest)
+        try:
+            self.add(MISSING_VALUES, rows.missing_values(con))
+            self.add(UNACCOUNTED, rows.unaccounted_questions(con, self.manifest))
+            for check in checks:
+                if self.may(check):
+                    self.take(rows.run_check(con, check))
+                self.tick(n_trajectories)
+            self.add(CVS_DRAW, rows.wrong_variants(con))
+            self.add(STALE_INPUTS, rows.stale_inputs(self.manifest))
+            for path in sorted((SQL / "summaries").glob("*.sql")):
+                cursor = con.execute(path.read_text(encoding="utf-8"))
+                names = [column[0] for column in cursor.description]
+                self.summary[path.stem] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            con.close()
+
+    def may(self, check: Check) -> bool:
+        if not check.needs & self.lost:
+            return True
+        self.skipped.append(check.id)
+        return False
+
+    def add(self, check: Check, offences: Iterable[Offence]) -> None:
+        """The result of a check in Python; nothing is asked where it may not run."""
+        if self.may(check):
+            found = sorted(offences, key=lambda one: one.key)
+            self.take(Result(check, sum(one.n for one in found), tuple(found[:SHOWN])))
+
+    def take(self, result: Result) -> None:
+        if result.n:
+            keys, details = (tuple(getattr(one, name) for one in result.shown) for name in ("key", "detail"))
+            problem = Problem(result.check.id, result.check.explain, result.n, keys, details)
+            self.caught[result.check.severity].append(problem)
+
+
+def _without(manifest: Manifest, broken: Iterable[Part]) -> Manifest:
+    lost = set(broken)
+    slices = {
+        key: replace(one, parts=tuple(part for part in one.parts if part not in lost))
+        for key, one in manifest.slices.items()
+    }
+    return replace(manifest, slices=slices)
+
+
+def _rule(id_: str, explain: str, *needs: str, severity: str = ERROR) -> Check:
+    return Check(id_, severity, explain, frozenset(needs), sql="")
+
+
+MANIFEST_CHAIN = _rule("manifest_chain", "every version can be read and names the digest of the one before")
+PART_FILES = _rule("part_files", "every file a manifest names is there, with its size, sha256, rows and schema")
+IMAGE_BYTES = _rule("image_bytes", "an image's bytes hash to its id and decode to the stored size and pixels")
+MISSING_VALUES = _rule("missing_values", "no null in a column that must not have one")
+UNACCOUNTED = _rule(
+    "unaccounted_questions",
+    "every question of the input became trajectories or a reject",
+    "questions",
+    "trajectories",
+    "rejects",
+)
+CVS_DRAW = _rule("cvs_draw", "a CVS variant chose what its seed draws from the nucleus")
+STALE_INPUTS = _rule("stale_inputs", "slices that were made from an older version of their input", severity=FINDING)
+
+
+def show(report: AuditReport) -> None:
+    """The report for people, on stderr."""
+    note(f"audit of {report.version} sha256:{report.digest[:12]}")
+    note("  " + "  ".join(f"{table} {n:,}" for table, n in report.counts.items()))
+    for one in report.summary["trajectories"]:
+        stops = "  ".join(f"{stop} {one[stop]:4.0%}" for stop in STOPS)
+        note(f"  {one['slice']} {one['origin']:<10} {one['n']:>9,} trajectories  {one['looks']:.2f} looks  {stops}")
+    for one in report.summary["calls"]:
+        note(f"  {one['slice']} expert calls: grn {one['n_calls_grn']:,}, with cvs {one['n_calls_grn_cvs']:,}")
+    for title, caught in (("problems", report.problems), ("findings", report.findings)):
+        note(f"{title}: {len(caught) or 'none'}")
+        for one in caught:
+            _show_problem(one)
+    if report.skipped:
+        note(f"not checked, since parts they need are broken: {', '.join(report.skipped)}")
+
+
+def _show_problem(problem: Problem) -> None:
+    note(f"  {problem.id} ({problem.n:,}): {problem.explain}")
+    for key, detail in list(zip(problem.keys, problem.details, strict=True))[:5]:
+        note(f"    {key}: {detail}")
+    if len(problem.keys) > 5:
+        note("    … more with --json")
+
+
+def command(
+    store: StoreOption,
+    version: Annotated[str | None, typer.Option(help="v3 or the start of a digest; default the newest.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Findings fail the audit too.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check every file, reference, box and decision of a store, and say what its users should know.
+
+    Example: fovea audit --store store
+    """
+    report = audit(Store(store), version)
+    if json:
+        print_json(report.to_json(store))
+    else:
+        show(report)
+    if report.problems or (strict and report.findings):
+        raise typer.Exit(1)
