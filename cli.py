@@ -57,7 +57,7 @@ def root() -> None:
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="fovea")
     except FoveaError as error:
         print(f"error {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ snapshot.read("trajectories", split="train")    # an Arrow table, its bytes chec
 
 import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,7 +23,10 @@ from schemas.manifest import EMPTY, Manifest, Part, Slice
 from schemas.rows import from_table
 from schemas.tables import TABLES
 
-VERSION = re.compile(r"v(\d+)\.json")
+CACHE_BYTES = 1 << 30  # of images: random access over a few thousand of them stays in memory
+VERSION = re.compile(r"v([1-9][0-9]*)\.json")
+NUMBER = re.compile(r"v([0-9]+)|([0-9]{1,7})")  # more digits without a v are the start of a digest
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 def sha256_file(path: Path) -> str:
@@ -39,9 +43,9 @@ class Store:
     """A folder of manifests, data and work. Opening one creates nothing."""
 
     def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
-            raise UsageError(f"stores live in local folders, not at {root}", fix="give a path to --store")
         self.root = Path(root)
+        if URL.match(str(root)) or (self.root.exists() and not self.root.is_dir()):
+            raise UsageError(f"stores are local folders; {root} is none", fix="give another path to --store")
 
     @property
     def manifests(self) -> Path:
@@ -77,19 +81,22 @@ class Store:
             )
         if version is None:
             return self.head()
-        if str(version).removeprefix("v").isdigit() and len(str(version)) < 8:
-            return self.load(int(str(version).removeprefix("v")))
-        return self._by_digest(str(version).removeprefix("sha256:"))
+        if isinstance(version, int):
+            return self.load(version)
+        if number := NUMBER.fullmatch(version):
+            return self.load(int(number[1] or number[2]))
+        return self._by_digest(version.removeprefix("sha256:"))
 
     def _by_digest(self, digest: str) -> Manifest:
-        found = [one for one in map(self.load, self.versions()) if len(digest) >= 8 and one.digest.startswith(digest)]
+        digests = {number: sha256_file(self.manifests / f"v{number}.json") for number in self.versions()}
+        found = [number for number, whole in digests.items() if len(digest) >= 8 and whole.startswith(digest)]
         if len(found) != 1:
             raise StoreError(
-                f"no version has digest {digest!r}",
+                f"{len(found) or 'no'} versions have digest {digest!r}",
                 where=self.root,
-                fix="a digest is the sha256 of a file in manifests/; give 8 digits or more",
+                fix="a version is v3, 3, or 8 or more digits of the sha256 of a file in manifests/",
             )
-        return found[0]
+        return self.load(found[0])
 
     def snapshot(self, version: str | int | None = None) -> "Snapshot":
         return Snapshot(self.root, self.manifest(version))
@@ -114,7 +121,7 @@ class Snapshot:
     def verified(self, part: Part) -> Path:
         """Path of a part after its size and sha256 were compared with the manifest."""
         path = self.root / part.path
-        fix = "restore the file, or rebuild its slice"
+        fix = "restore the file, or delete it and build its slice again"
         try:
             stat = path.stat()
         except FileNotFoundError:
@@ -129,8 +136,9 @@ class Snapshot:
 
     def read_part(self, part: Part, columns: list[str] | None = None) -> pa.Table:
         path = self.verified(part)
-        data = pq.ParquetFile(path).read()
-        check(TABLES[part.table], data, where=path)
+        file = pq.ParquetFile(path)
+        data = file.read(columns)
+        check(TABLES[part.table], file.schema_arrow.empty_table() if columns else data, where=path)
         if data.num_rows != part.rows:
             raise DigestError(f"holds {data.num_rows} rows, the manifest says {part.rows}", where=path)
         return data.select(columns) if columns else data
@@ -172,15 +180,24 @@ class ImageFinder:
             for group in range(file.num_row_groups):
                 ids = file.read_row_group(group, columns=["image_id"]).column("image_id").to_pylist()
                 self._where |= {image_id: (path, group) for image_id in ids if image_id not in self._where}
-        self._group = lru_cache(maxsize=8)(self._read_group)
+        self._groups: OrderedDict[tuple[Path, int], dict[str, bytes]] = OrderedDict()
+        self._cached_bytes = 0
 
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._where
 
-    @staticmethod
-    def _read_group(path: Path, group: int) -> dict[str, bytes]:
-        data = pq.ParquetFile(path).read_row_group(group, columns=["image_id", "image"])
-        return {row["image_id"]: row["image"]["bytes"] for row in data.to_pylist()}
+    def _group(self, path: Path, number: int) -> dict[str, bytes]:
+        """Images of one row group; the groups used last stay in memory, up to CACHE_BYTES."""
+        key = path, number
+        if key not in self._groups:
+            rows = pq.ParquetFile(path).read_row_group(number, columns=["image_id", "image"]).to_pylist()
+            self._groups[key] = {row["image_id"]: row["image"]["bytes"] for row in rows}
+            self._cached_bytes += sum(map(len, self._groups[key].values()))
+        self._groups.move_to_end(key)
+        while self._cached_bytes > CACHE_BYTES and len(self._groups) > 1:
+            _, dropped = self._groups.popitem(last=False)
+            self._cached_bytes -= sum(map(len, dropped.values()))
+        return self._groups[key]
 
     def data(self, image_id: str) -> bytes:
         if image_id not in self._where:

@@ -17,6 +17,7 @@ from schemas.errors import CheckpointError
 from trainer.policy import Policy
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+UNFINISHED = (".writing-", ".removing-")  # prefixes of folders that a killed process leaves behind
 
 
 def trained_parameters(policy: Policy) -> dict[str, torch.nn.Parameter]:
@@ -49,14 +50,15 @@ class Checkpoints:
     def save(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         """Write the state after `step` steps under a temporary name, then rename."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / f".writing-{os.getpid()}"
-        shutil.rmtree(fresh, ignore_errors=True)
+        self._sweep()
+        fresh = self.folder / f".writing-{step:06d}"
         policy.save(fresh)
         save_file(_moments(policy, optimizer), fresh / "optimizer.safetensors")
         (fresh / "state.json").write_text(json.dumps({"steps_done": step}) + "\n")
         _fsync_all(fresh)
-        shutil.rmtree(self.path(step), ignore_errors=True)
+        self._remove(step)
         os.replace(fresh, self.path(step))
+        _fsync(self.folder)
 
     def restore_optimizer(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         path = self.path(step) / "optimizer.safetensors"
@@ -66,13 +68,27 @@ class Checkpoints:
             raise CheckpointError(f"optimizer state cannot be read: {error}", where=path) from error
         for name, parameter in trained_parameters(policy).items():
             if f"{name}.step" in stored:
-                optimizer.state[parameter] = {kind: stored[f"{name}.{kind}"].to(parameter.device) for kind in MOMENTS}
+                moments = {kind: stored[f"{name}.{kind}"] for kind in MOMENTS}
+                on_device = {kind: value.to(parameter.device) for kind, value in moments.items() if kind != "step"}
+                optimizer.state[parameter] = moments | on_device  # AdamW wants its counter on the CPU
 
     def prune(self, keep: int, borders: set[int]) -> None:
         """Remove all but the newest `keep` and those at the borders of a phase."""
-        for step in self.steps()[:-keep] if keep else self.steps():
+        for step in self.steps()[:-keep]:
             if step not in borders:
-                shutil.rmtree(self.path(step), ignore_errors=True)
+                self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        """Out of sight first: a folder that is half removed must not pass for a checkpoint."""
+        if self.path(step).exists():
+            leaving = self.folder / f".removing-{step:06d}"
+            os.replace(self.path(step), leaving)
+            shutil.rmtree(leaving)
+
+    def _sweep(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name.startswith(UNFINISHED):
+                shutil.rmtree(path)
 
 
 def _moments(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -85,6 +101,10 @@ def _moments(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torc
 
 def _fsync_all(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)

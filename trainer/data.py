@@ -7,6 +7,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ from schemas.records import Question, Trajectory
 from schemas.seeds import shuffled
 from trainer.environment import Environment, Scene
 
-SCENES_KEPT = 2048
+SCENES_KEPT = 512
 
 
 def load_image(snapshot: Snapshot, image_id: str) -> Image.Image:
@@ -61,8 +62,14 @@ def take(questions: Sequence[Question], first: int, n: int, seed: int) -> list[Q
     chosen: list[Question] = []
     while len(chosen) < n:
         epoch, place = divmod(first + len(chosen), len(questions))
-        chosen += shuffled(list(questions), "epoch", seed, epoch)[place : place + n - len(chosen)]
+        wanted = _order(len(questions), seed, epoch)[place : place + n - len(chosen)]
+        chosen += [questions[index] for index in wanted]
     return chosen
+
+
+@lru_cache(maxsize=4)
+def _order(n: int, seed: int, epoch: int) -> list[int]:
+    return shuffled(list(range(n)), "epoch", seed, epoch)
 
 
 def questions_of(snapshot: Snapshot, slice_key: str, split: str) -> tuple[Question, ...]:

@@ -1,7 +1,7 @@
 """From words to token ids, turn by turn: the prompt, a written turn, an observation. One function makes each.
 
-Text of questions, experts and feedback is never read for special tokens: a question that spells `<|im_end|>` stays
-plain text. Sampled ids are kept as they are and never tokenised again.
+No text is ever read for special tokens, and a question for no added token at all: one that spells `<|im_end|>` or
+`<tool_call>` stays plain text. Sampled ids are kept as they are and never tokenised again.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,14 @@ class Dialogue:
         return found
 
     def text(self, text: str) -> tuple[int, ...]:
-        """Plain text; no marker in it becomes a special id."""
+        """Plain text; nothing in it becomes a special or an added id, which the tokenizer's own parts never make."""
+        backend = self.processor.tokenizer.backend_tokenizer
+        normal = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
+        pieces = backend.pre_tokenizer.pre_tokenize_str(normal)
+        return tuple(token.id for piece, _ in pieces for token in backend.model.tokenize(piece))
+
+    def markup(self, text: str) -> tuple[int, ...]:
+        """Text of ours, in which `<tool_call>` is the one id that Qwen has for it; special ids are none here either."""
         return tuple(self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -59,7 +66,7 @@ class Dialogue:
 
     def prompt(self, question: Question, images: Sequence[EncodedImage]) -> Ids:
         """System turn, user turn with all images and the question, and the opening of the policy's turn."""
-        system = (*self._open("system"), *self.text(self.config.system), *self._close())
+        system = (*self._open("system"), *self.markup(self.config.system), *self._close())
         shown = [token for image in images for token in self._image(image)]
         asked = self.text(question_text(question))
         user = (*self._open("user"), *shown, *asked, *self._close())
@@ -67,13 +74,13 @@ class Dialogue:
 
     def written(self, text: str) -> tuple[int, ...]:
         """One turn as the policy would write it: the text and the stop marker, all of it with loss."""
-        return (*self.text(text), self.marker("im_end"))
+        return (*self.markup(text), self.marker("im_end"))
 
     def observation(self, text: str, image: EncodedImage | None) -> Ids:
         """What the environment says between two written turns: `<feedback>…</feedback>`, with a crop or without."""
         shown = () if image is None else tuple(self._image(image))
         before, after = self._feedback_tags()
-        said = (*self.text(before + text), *shown, *self.text(after))
+        said = (*self.markup(before + text), *shown, *self.markup(after))
         ids = (*self.text("\n"), *self._open("user"), *said, *self._close(), *self._open("assistant"))
         return Ids(ids, () if image is None else (image,))
 

@@ -1,7 +1,7 @@
 """The world that a written turn meets, the same for experts and policy: it parses, crops, and answers with feedback.
 
-It knows the image and the rules, never the expert and never the gold answer. A box that cannot be looked at gets a
-sentence as feedback; a turn that does not parse ends the episode, without an answer.
+It knows the image and the rules, never the expert and never the gold answer. A box that cannot be looked at, or is
+no box, gets a sentence as feedback; any other turn that does not parse ends the episode, without an answer.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from PIL import Image
 
 from schemas.boxes import Box, Size
 from schemas.errors import InputError
-from schemas.frames import crop, from_wire, to_wire, wire_problem
+from schemas.frames import WireBox, crop, from_wire, to_wire, wire_problem
 from schemas.grammar import Answer, Look, Malformed, is_grammatical, parse
 from schemas.records import Question
 from trainer.dialogue import Dialogue, Ids
@@ -42,7 +42,7 @@ class Scene:
 class LookTaken:
     """A look that was executed: what was asked for, on the wire, and what was cut, in stored pixels."""
 
-    wire: tuple[int, int, int, int]
+    wire: WireBox
     box_xyxy_px: Box
 
 
@@ -114,7 +114,8 @@ class Environment:
         text = self.dialogue.decode(ids)
         episode.write(ids, text)
         turn = parse(text, self.dialogue.dialect) if is_whole else Malformed("length", "The turn did not end.")
-        if isinstance(turn, Look) and len(episode.turns) <= self.looks_max:
+        asks_to_look = isinstance(turn, Look) or (isinstance(turn, Malformed) and turn.rule == "box")
+        if asks_to_look and len(episode.turns) <= self.looks_max:
             observation = self._look(episode, turn)
             episode.observe(observation)
             return observation
@@ -127,24 +128,29 @@ class Environment:
         episode.is_over = True
         return None
 
-    def _look(self, episode: Episode, look: Look) -> Ids:
+    def _look(self, episode: Episode, look: Look | Malformed) -> Ids:
+        """The feedback of one look: the crop of exactly the box asked for, or a sentence why there is none."""
         scene, number = episode.scene, f"Look {len(episode.turns)} of {self.looks_max}."
-        if problem := wire_problem(look.box, scene.resized, self.view.look_min_side_px):
-            episode.problems.append("box")
-            return self.dialogue.observation(f"{number} {problem}", None)
-        box = from_wire(look.box, scene.size, scene.resized)
-        episode.looks.append(LookTaken(look.box, box))
         try:
+            wire = self._checked(look, scene)
+            box = from_wire(wire, scene.size, scene.resized)
             seen = self.processor.encode_image(
                 crop(scene.image, box), self.view.crop_min_pixels, self.view.crop_max_pixels
             )
-        except InputError as error:  # an aspect ratio that no processor takes
-            episode.looks.pop()
+        except InputError as error:  # also an aspect ratio that no processor takes
             episode.problems.append("box")
             return self.dialogue.observation(f"{number} {error.what}", None)
-        return self.dialogue.observation(f"{number} Box {list(look.box)}.", seen)
+        episode.looks.append(LookTaken(wire, box))
+        return self.dialogue.observation(f"{number} Box {list(wire)}.", seen)
 
-    def wire(self, scene: Scene, box_xyxy_px: Box) -> tuple[int, int, int, int]:
+    def _checked(self, look: Look | Malformed, scene: Scene) -> WireBox:
+        if isinstance(look, Malformed):
+            raise InputError(look.message)
+        if problem := wire_problem(look.box, scene.resized, self.view.look_min_side_px):
+            raise InputError(problem)
+        return look.box
+
+    def wire(self, scene: Scene, box_xyxy_px: Box) -> WireBox:
         """A box of the stored image as this environment's policy has to write it."""
         return to_wire(box_xyxy_px, scene.size, scene.resized)
 

@@ -40,15 +40,15 @@ def tell(
     environment: Environment, episode: Episode, looks: Iterable[tuple[str, Box]], last_words: str, answer: str
 ) -> Episode:
     """Write looks and answer into `episode`; InputError when the environment would not have let them pass."""
-    turns: list[Look | Answer] = [
-        Look(_words(environment, words), environment.wire(episode.scene, box)) for words, box in looks
-    ]
-    turns.append(Answer(_words(environment, last_words), answer))
-    for turn in turns:
-        try:
-            text = render(turn, environment.dialogue.dialect)
-        except ValueError as error:
-            raise InputError(f"cannot be written: {error}", where=episode.name) from error
+    try:
+        turns: list[Look | Answer] = [
+            Look(_words(environment, words), environment.wire(episode.scene, box)) for words, box in looks
+        ]
+        turns.append(Answer(_words(environment, last_words), answer))
+        texts = [render(turn, environment.dialogue.dialect) for turn in turns]
+    except ValueError as error:
+        raise InputError(f"cannot be written: {error}", where=episode.name) from error
+    for text in texts:
         environment.take(episode, environment.dialogue.written(text))
     if episode.problems or episode.answer is None:
         raise InputError(

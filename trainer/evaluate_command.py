@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import UsageError
 from trainer.commands import StoreOption
 
 
@@ -16,7 +15,7 @@ def command(
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="latest, or a number of steps.")] = "latest",
     source_slice: Annotated[str | None, typer.Option("--slice", help="Ingest slice; default that of the run.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write every episode to this JSON file.")] = None,
@@ -59,12 +58,10 @@ def evaluate(
     snapshot = Store(store).snapshot()
     key = snapshot.slice(source_slice).key if source_slice else ingest_of(snapshot.slice(about["slice"]))
     questions = questions_of(snapshot, key, split)[:limit]
-    if not questions:
-        raise UsageError("no question to evaluate", fix="raise --limit")
     path = Checkpoints(run).find(checkpoint)
     policy = Policy.load(path, getattr(torch, recipe.model.dtype), device)
     environment = Environment(Dialogue(policy.processor, recipe.dialogue), recipe.view)
-    train = questions_of(snapshot, key, "train")
+    train = snapshot.records("questions", split="train", slices=[key])
     results = list(outcomes(policy, environment, Scenes(snapshot, environment), questions, train))
     head = {
         "run": str(run),
@@ -72,6 +69,7 @@ def evaluate(
         "slice": key,
         "split": split,
         "store_digest": snapshot.manifest.digest,
+        "run_store_digest": about["store_digest"],  # of the version trained on; another one is no error
     }
     return head | report(results), [_plain(one) for one in results]
 
@@ -91,8 +89,11 @@ def _tell(result: dict[str, Any]) -> None:
         low, high = one["interval_95"]
         typer.echo(
             f"{name:<14} n {one['n']:<5} accuracy {one['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-            f"  question-only majority {one['majority']:.3f}"
+            f"  question-only majority {_number(one['majority'])}"
         )
-    typer.echo(
-        f"grammatical {result['grammatical']:.3f}  looks {result['looks_per_question']:.2f}  found {result['found']}"
-    )
+    looks, found = result["looks_per_question"], _number(result["found"])
+    typer.echo(f"grammatical {result['grammatical']:.3f}  looks {looks:.2f}  found {found}")
+
+
+def _number(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.3f}"

@@ -1,6 +1,7 @@
 """Measuring a policy on a split: one greedy episode per question, judged as in training, with intervals.
 
-Episodes that fail count as wrong. The question-only majority answer stands beside every accuracy.
+Episodes that fail count as wrong. The question-only majority answer stands beside every accuracy, unless there is no
+train split to take it from.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,15 @@ LIVE_ROWS = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """One question's episode and its verdicts; `found` is None when the question names no annotated finding."""
+    """One question's episode and its verdicts.
+
+    `found` is None when the question names no annotated finding, `is_majority_correct` when nobody knows a majority.
+    """
 
     question: Question
     episode: Episode
     is_correct: bool
-    is_majority_correct: bool
+    is_majority_correct: bool | None
     is_grammatical: bool
     found: bool | None
 
@@ -43,16 +47,19 @@ def outcomes(
         shown = [scenes(question) for question in batch]
         rolled = roll_out(environment, LocalRollout(policy), shown, 1, ("evaluate",), is_greedy=True)
         for question, (one,) in zip(batch, rolled, strict=True):
-            yield _outcome(environment, question, one.episode, majority_guess(question, majority))
+            guess = majority_guess(question, majority) if train else None
+            yield _outcome(environment, question, one.episode, guess)
 
 
-def _outcome(environment: Environment, question: Question, episode: Episode, guess: str) -> Outcome:
-    said = episode.answer or ""
+def _outcome(environment: Environment, question: Question, episode: Episode, guess: str | None) -> Outcome:
+    def is_right(said: str) -> bool:
+        return judge(said, question.answer, question.answer_kind, question.options)
+
     return Outcome(
         question,
         episode,
-        judge(said, question.answer, question.answer_kind, question.options),
-        judge(guess, question.answer, question.answer_kind, question.options),
+        is_right(episode.answer or ""),
+        None if guess is None else is_right(guess),
         environment.is_grammatical(episode),
         _found(question, episode),
     )
@@ -60,7 +67,7 @@ def _outcome(environment: Environment, question: Question, episode: Episode, gue
 
 def _found(question: Question, episode: Episode) -> bool | None:
     """Whether some look holds a finding that the question names."""
-    named = [region.box_xyxy_px for region in named_regions(question)]
+    named = [region.box_xyxy_px for region in named_regions(question, episode.scene.size)]
     if not named:
         return None
     return any(intersection(look, box) >= COVERED_MIN * area(box) for look in episode.look_boxes for box in named)
@@ -97,7 +104,7 @@ def _summary(results: Sequence[Outcome], name: str) -> dict[str, Any]:
         "n": len(results),
         "accuracy": _share(right),
         "interval_95": interval(right, name, len(right)),
-        "majority": _share([one.is_majority_correct for one in results]),
+        "majority": _share([one.is_majority_correct for one in results if one.is_majority_correct is not None]),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.boxes import Box, Size, area, intersection
+from schemas.places import SIDES, side, zone
 from schemas.records import Question, Region
 from schemas.seeds import digest_int, uniform
 from trainer.environment import Environment, Episode, Scene
@@ -18,7 +19,7 @@ from trainer.episodes import tell
 from trainer.recipe import WarmConfig
 
 COVERED_MIN = 0.9  # share of a region that a crop must hold to show it
-LOOKED = "look"  # all a lesson says before a look: it must not name what it has not seen
+ABSENT = "nothing here"  # what a lesson says of a crop that does not show what the question names
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,20 @@ def prior_answers(questions: Sequence[Question]) -> dict[str | None, tuple[str, 
     return {kind: tuple(values) for kind, values in answers.items()}
 
 
-def named_regions(question: Question) -> list[Region]:
-    """Findings that the question calls by name."""
+def named_regions(question: Question, size: Size) -> list[Region]:
+    """Findings that the question calls by name, of one side alone where it names one alone."""
     words = question.question.casefold()
-    findings = (region for region in question.regions if region.provenance == "finding")
-    return [region for region in findings if re.search(rf"\b{re.escape(region.label.casefold())}\b", words)]
+    sides = [one for one in SIDES if re.search(rf"\b{one}\b", words)]
+    findings = [region for region in question.regions if region.provenance == "finding"]
+    called = [one for one in findings if re.search(rf"\b{re.escape(one.label.casefold())}\b", words)]
+    return [one for one in called if len(sides) != 1 or side(one.box_xyxy_px, size) in sides]
 
 
 def lesson(
     environment: Environment, scene: Scene, prior: Mapping[str | None, tuple[str, ...]], config: WarmConfig, key: tuple
 ) -> Lesson:
     """One lesson about the scene's question; all its chance comes from `key`."""
-    question, named = scene.question, named_regions(scene.question)
+    question, named = scene.question, named_regions(scene.question, scene.size)
     is_reading = bool(named) and uniform(*key, "kind") < config.reading_share
     target = named[digest_int(*key, "target") % len(named)].box_xyxy_px if is_reading else None
     look = random_look(scene.size, config, key, around=target)
@@ -57,7 +60,17 @@ def lesson(
     guesses = prior[question.question_type]
     answer = question.answer if shows else guesses[digest_int(*key, "guess") % len(guesses)]
     episode = environment.start(scene, "expert", f"{question.question_id} lesson")
-    return Lesson(tell(environment, episode, [(LOOKED, look)], "", answer), not is_reading, shows)
+    seen, seen_closely = words(named, scene.size, shows)
+    return Lesson(tell(environment, episode, [(seen, look)], seen_closely, answer), not is_reading, shows)
+
+
+def words(named: Sequence[Region], size: Size, shows: bool) -> tuple[str, str]:
+    """What is said of the whole image, and of the crop: what there is and in which sixth, never a coordinate."""
+    places = [f"{one.label} on the {zone(one.box_xyxy_px, size)} {side(one.box_xyxy_px, size)}" for one in named]
+    whole = ", ".join(f"likely {place}" for place in places)
+    if not named:
+        return whole, ""
+    return whole, f"clear {places[0]}" if shows else ABSENT
 
 
 def random_look(size: Size, config: WarmConfig, key: tuple, *, around: Box | None = None) -> Box:

@@ -4,13 +4,13 @@ Unknown keys are errors. The resolved recipe is hashed into `run.json`; two runs
 and thread count give the same weights.
 """
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from schemas.errors import UsageError
 from schemas.manifest import sha256_of
@@ -19,6 +19,18 @@ from trainer.core.rewards import RewardConfig
 from trainer.core.schedules import ScheduleConfig
 from trainer.losses import LossConfig
 from trainer.tiny import TinyConfig
+
+
+def _refuse_below(config: Any, least: float, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
+
+
+def _refuse_long_warmup(schedule: ScheduleConfig, steps: int) -> None:
+    """A run would find it out at its first step only."""
+    if 0 < steps <= schedule.warmup_steps:
+        raise ValueError(f"schedule.warmup_steps ({schedule.warmup_steps}) must be less than steps ({steps})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,11 @@ class ViewConfig:
     crop_max_pixels: int = 1024 * 28 * 28
     look_min_side_px: int = 28  # smallest side of a look, in pixels of the resized image
 
+    def __post_init__(self) -> None:
+        _refuse_below(self, 1, "image_min_pixels", "crop_min_pixels", "look_min_side_px")
+        _refuse_below(self, self.image_min_pixels, "image_max_pixels")
+        _refuse_below(self, self.crop_min_pixels, "crop_max_pixels")
+
 
 @dataclass(frozen=True, slots=True)
 class DialogueConfig:
@@ -52,12 +69,19 @@ class DialogueConfig:
     reasoning_tokens_max: int = 128  # expert words kept per turn [D]
     turn_tokens_max: int = 256  # written tokens per turn [D]
 
+    def __post_init__(self) -> None:
+        _refuse_below(self, 0, "looks_max", "reasoning_tokens_max")
+        _refuse_below(self, 1, "turn_tokens_max")
+
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
     slice: str = "trajectories/*/*"  # the one slice of expert trajectories
     n_experts: int = 6  # N_expert [P]
     experts: Literal["cvs", "grn", "scan_only", "drill_only", "random", "none"] = "cvs"  # whose trajectories; ablations
+
+    def __post_init__(self) -> None:
+        _refuse_below(self, 0, "n_experts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +105,14 @@ class WarmConfig:
     look_side_share_max: float = 0.4
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(lr=1e-5))
 
+    def __post_init__(self) -> None:
+        _refuse_below(self, 0, "steps", "look_weight", "answer_weight", "guess_weight", "reading_share")
+        _refuse_below(self, 1, "batch")
+        if not 0 < self.look_side_share_min <= self.look_side_share_max <= 1:
+            raise ValueError("0 < look_side_share_min <= look_side_share_max <= 1 does not hold")
+        if self.kind != "none":
+            _refuse_long_warmup(self.schedule, self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
@@ -96,6 +128,13 @@ class RunConfig:
     grad_norm_max: float = 1.0  # [C]
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     self_check: bool = True  # one group, shared prefix against independent rows, before the first step
+
+    def __post_init__(self) -> None:
+        _refuse_below(self, 0, "steps", "weight_decay")
+        _refuse_below(self, 1, "prompts_per_step", "n_policy", "max_tokens", "save_every", "keep")
+        if self.temperature <= 0 or self.grad_norm_max <= 0:
+            raise ValueError(f"temperature ({self.temperature}) and grad_norm_max ({self.grad_norm_max}) must be > 0")
+        _refuse_long_warmup(self.schedule, self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +169,7 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     if name_or_path in recipe_names():
         text, where = (files("trainer.recipes") / f"{name_or_path}.toml").read_text("utf-8"), name_or_path
     elif (path := Path(name_or_path)).suffix == ".toml" and path.is_file():
-        text, where = path.read_text("utf-8"), str(path)
+        text, where = _read(path), str(path)
     else:
         raise UsageError(f"no recipe {name_or_path!r}", fix=f"one of {', '.join(recipe_names())}, or a .toml file")
     plain = _toml(text, where)
@@ -142,6 +181,13 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
 def recipe_from(plain: Mapping[str, Any]) -> Recipe:
     """The recipe that `Recipe.plain` was taken of, for example in `run.json`."""
     return _build(Recipe, plain, "run.json")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot be read: {error}", where=path) from error
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:
@@ -162,6 +208,8 @@ def _override(plain: dict[str, Any], override: str) -> None:
         parsed = value  # a bare word is a string
     for section in sections:
         plain = plain.setdefault(section, {})
+        if not isinstance(plain, dict):
+            raise UsageError(f"--set {override!r}: {section} is a value, not a table of settings")
     plain[key] = parsed
 
 
@@ -187,11 +235,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise UsageError(f"{value!r} is not one of {', '.join(map(str, get_args(hint)))}", where=where)
         return value
     if get_origin(hint) is tuple:
-        return tuple(value)
-    if get_origin(hint) in (Union, UnionType):
-        return value
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"expected a list, got {value!r}", where=where)
+        return tuple(_value(get_args(hint)[0], one, where) for one in value)
     if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
+        value = float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise UsageError(f"expected {hint.__name__}, got {value!r}", where=where)
     return value

@@ -1,13 +1,14 @@
 """Setting up a run: recipe, store version, model and data, checked against what was begun when it is resumed."""
 
+import gc
 import json as jsonlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from schemas.errors import CheckpointError, UsageError
-from schemas.manifest import Slice
+from schemas.errors import UsageError
 from schemas.reader import Snapshot, Store
 from trainer.checkpoints import Checkpoints
 from trainer.data import TrainData, load_train_data
@@ -43,10 +44,14 @@ def start(
     snapshot = Store(store).snapshot(version)
     slice_ = snapshot.slice(recipe.data.slice)
     data = load_train_data(snapshot, slice_, recipe.data.experts, recipe.data.n_experts)
-    first = _first_step(recipe, snapshot, slice_, out, device=device, is_resumed=is_resumed)
+    log, description = RunLog(out), describe_run(recipe, snapshot.manifest.digest, slice_.key, device)
+    first = _first_step(log, description, is_resumed=is_resumed)
     training = prepare(recipe, snapshot, data, out, first=first, device=device)
-    console = Console(stderr=True, highlight=False)
-    last = training.n_steps if stop_after is None else min(stop_after, training.n_steps)
+    if not is_resumed:
+        log.begin(description)  # only now: a model that cannot be loaded leaves no run behind
+    gc.freeze()  # the data stay for the whole run; scanning them again and again took a tenth of a step
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    last = max(first, training.n_steps if stop_after is None else min(stop_after, training.n_steps))
     training.run(first, lambda metrics: _tell(console, metrics, training.n_steps), stop=last)
     summary = {"run": str(out), "steps_done": last, "steps": training.n_steps, "store_digest": snapshot.manifest.digest}
     if json:
@@ -60,28 +65,20 @@ def prepare(recipe: Recipe, snapshot: Snapshot, data: TrainData, out: Path, *, f
     policy = _policy(recipe, data, out, first, device)
     environment = Environment(Dialogue(policy.processor, recipe.dialogue), recipe.view)
     training = Training(recipe, policy, environment, snapshot, data, out)
+    training.log.truncate(first)
     if first:
         training.checkpoints.restore_optimizer(first, policy, training.optimizer)
-        training.log.truncate(first)
-    if recipe.loss.kl > 0 and first >= training.n_warm:
-        training.reference = _load(recipe, training.checkpoints.path(training.n_warm), device)
     return training
 
 
-def _first_step(recipe: Recipe, snapshot: Snapshot, slice_: Slice, out: Path, *, device: str, is_resumed: bool) -> int:
-    """Steps already done; begins the run's log, or checks it."""
-    log = RunLog(out)
-    description = describe_run(recipe, snapshot.manifest.digest, slice_.key, device)
-    if not is_resumed:
-        if log.run_path.exists():
-            raise UsageError("there is a run here already", where=out, fix="--resume it, or choose another --out")
-        log.begin(description)
-        return 0
-    log.check(description)
-    done = Checkpoints(out).latest()
-    if done is None:
-        raise CheckpointError("no checkpoint to resume from", where=out, fix="start again in another --out")
-    return done
+def _first_step(log: RunLog, description: dict[str, Any], *, is_resumed: bool) -> int:
+    """Steps already done; refuses a run that is there already, or is not the one to be resumed."""
+    if is_resumed:
+        log.check(description)
+        return Checkpoints(log.run).latest() or 0  # killed before its first checkpoint: from the beginning
+    if log.run_path.exists() or Checkpoints(log.run).steps():
+        raise UsageError("there is a run here already", where=log.run, fix="--resume it, or choose another --out")
+    return 0
 
 
 def _policy(recipe: Recipe, data: TrainData, out: Path, first: int, device: str) -> Policy:

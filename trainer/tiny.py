@@ -22,6 +22,8 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from trainer.policy import Policy
+from trainer.processor import Processor
 from trainer.sequences import MERGE
 
 SPECIAL = tuple(
@@ -107,8 +109,8 @@ def whitened_cosines(n: int, side: int) -> torch.Tensor:
 
 def save_tiny(config: TinyConfig, lines: Sequence[str], seed: int, folder: str | Path) -> Path:
     """`make_tiny` written as a checkpoint folder, to be loaded like any other."""
-    for part in make_tiny(config, lines, seed):
-        part.save_pretrained(str(folder))
+    model, tokenizer, image_processor = make_tiny(config, lines, seed)
+    Policy(model, Processor(tokenizer, image_processor)).save(folder)
     return Path(folder)
 
 

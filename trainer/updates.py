@@ -27,17 +27,23 @@ def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Seque
     rows = [episode.row for episode in episodes]
     token_weights = [_per_token(episode, each) for episode, each in zip(episodes, weights, strict=True)]
     total = sum(float(each.sum()) for each in token_weights)
+    counted = {"tokens": float(sum(sum(row.is_written) for row in rows)), "rows": float(len(rows))}
+    if total == 0:
+        return {"loss": 0.0, **counted}  # nothing to learn, and nothing to divide by
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
     loss = 0.0
     for batch in _batches(order, [len(row.ids) for row in rows], recipe.run.max_tokens):
         scores = score_rows(
             policy, [rows[index] for index in batch], recipe.run.temperature, recompute=recipe.model.recompute
         )
-        parts = [imitation_loss(one.logprobs, token_weights[index]) for index, one in zip(batch, scores, strict=True)]
+        parts = [
+            imitation_loss(one.logprobs, token_weights[index].to(one.logprobs))
+            for index, one in zip(batch, scores, strict=True)
+        ]
         share = torch.stack(parts).sum() / total
         share.backward()
         loss += float(share.detach())
-    return {"loss": loss, "tokens": float(sum(sum(row.is_written) for row in rows)), "rows": float(len(rows))}
+    return {"loss": loss, **counted}
 
 
 def _per_token(episode: Episode, per_turn: Sequence[float]) -> Tensor:
@@ -64,7 +70,8 @@ def dual_stream(
     With `split_streams` the streams go through the model one after the other, so that the norm of each stream's
     gradient can be told; the sum is the same.
     """
-    pulls_all = recipe.loss.lambda_sft > 0 or recipe.loss.kl > 0  # terms that do not depend on the advantage
+    loss = recipe.loss
+    pulls_all = max(loss.lambda_sft, loss.kl, loss.entropy_bonus) > 0  # terms that do not depend on the advantage
     kept = [one for one in groups if pulls_all or not one.advantages.is_dropped]
     update = _Update(policy, recipe, reference, groups)
     if not split_streams:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from schemas.grammar import DIALECTS, Answer, Look, clean_reasoning, render
 from schemas.records import Question, Trajectory
 from trainer.dialogue import question_text
-from trainer.lessons import LOOKED
+from trainer.lessons import ABSENT
 from trainer.recipe import DialogueConfig
 
 TRAJECTORIES_READ = 500  # enough to meet every word an expert uses; the tokenizer falls back to bytes anyway
@@ -17,14 +17,16 @@ def corpus(questions: Sequence[Question], trajectories: Iterable[Trajectory], co
     box = (10, 23, 45, 67)
     lines = [config.system, "system\n", "user\n", "assistant\n"]
     lines += [
-        render(Look(LOOKED, box), dialect),
+        render(Look(ABSENT, box), dialect),
         f"<feedback>Look 1 of {config.looks_max}. Box {list(box)}.",
         "</feedback>",
     ]
     for question in questions[:TRAJECTORIES_READ]:
         lines += [question_text(question), render(Answer("", question.answer), dialect)]
     said = (step.text for one in sorted(trajectories, key=_key)[:TRAJECTORIES_READ] for step in one.steps)
-    return lines + [render(Look(clean_reasoning(text), box), dialect) for text in said]
+    for text in map(clean_reasoning, said):
+        lines += [render(Look(text, box), dialect), text]
+    return lines
 
 
 def _key(trajectory: Trajectory) -> tuple[str, str, int]:

@@ -6,13 +6,14 @@ Temporary files live in `work/tmp/` on the same file system, so that a killed pr
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.columns import Table, check
+from schemas.errors import StoreError
 from schemas.reader import sha256_file
 from schemas.tables import TABLES
 
@@ -20,13 +21,16 @@ from schemas.tables import TABLES
 @contextmanager
 def temporary(root: Path) -> Iterator[Path]:
     """A path in `work/tmp/` that is gone afterwards, whatever happened, unless it was renamed."""
-    folder = root / "work" / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+    path = root / "work" / "tmp" / f"{os.getpid()}-{uuid.uuid4().hex}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield path
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        raise StoreError(what, where=error.filename or root, fix="look at free space and permissions") from error
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def fsync(path: Path) -> None:
@@ -39,8 +43,8 @@ def fsync(path: Path) -> None:
 
 def put_if_absent(root: Path, path: Path, data: bytes) -> bool:
     """Create `path` with `data` in one step; False, and nothing changed, when it exists already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with temporary(root) as fresh:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
         fsync(fresh)
         try:
@@ -53,8 +57,8 @@ def put_if_absent(root: Path, path: Path, data: bytes) -> bool:
 
 def replace(root: Path, path: Path, data: bytes) -> None:
     """Write a derived file (never one under `data/` or `manifests/`) so that readers see the old or the new whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with temporary(root) as fresh:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
         os.replace(fresh, path)
 
@@ -63,8 +67,8 @@ def write_parquet(root: Path, folder: Path, stem: str, data: pa.Table) -> tuple[
     """Write `data` as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes."""
     table = TABLES[data.schema.metadata[b"fovea.table"].decode()]
     check(table, data, where=folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with temporary(root) as fresh:
+        folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(data, fresh, **_settings(table))
         fsync(fresh)
         digest = sha256_file(fresh)

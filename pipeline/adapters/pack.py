@@ -1,10 +1,12 @@
 """Pack: join the work shards of a build into published parts, without ever rewriting a part whose rows still stand.
 
-Rows keep the plan's order; a part is at most `PART_BYTES` of work shards. Parts of the version before are kept as long
-as they hold exactly the leading rows; growth opens a new part. The same receipts after the same history give the
-same bytes.
+Rows keep the plan's order within a lane; a part is at most `PART_BYTES` of work shards. Parts of the version before are
+kept as long as they hold exactly the next rows of a lane; growth opens a new part. Tables that know no splits have a
+lane per split their shards are of, since each split grows at its own end. The same receipts after the same history
+give the same bytes.
 """
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,41 +18,60 @@ import pyarrow.parquet as pq
 
 from pipeline.adapters.files import write_parquet
 from pipeline.adapters.work import Receipt, WorkFile
+from schemas.errors import DigestError
 from schemas.manifest import Part, Slice, sha256_of
+from schemas.reader import sha256_file
+from schemas.records import POOL
 from schemas.tables import TABLES
 
 PART_BYTES = 64 << 20
-Entry = tuple[str, WorkFile]  # fingerprint of the shard, its file
+Lane = tuple[str, ...]  # the splits that shards are of
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One work file of a run; `keep` says which of its rows are wanted, None means all."""
+
+    fingerprint: str
+    lane: Lane
+    file: WorkFile
+    keep: tuple[bool, ...] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return self.file.rows if self.keep is None else sum(self.keep)
 
 
 def pack(root: Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple[Part, ...]:
     """All parts of a slice, old ones kept where their rows are unchanged."""
-    entries: dict[tuple[str, str], list[Entry]] = {}
+    entries: dict[tuple[str, str], list[_Entry]] = {}
     for receipt in receipts:
+        splits = tuple(sorted({file.split for file in receipt.files} - {POOL}))
         for file in receipt.files:
-            entries.setdefault((file.table, file.split), []).append((receipt.fingerprint, file))
+            entry = _Entry(receipt.fingerprint, splits if file.split == POOL else (), file)
+            entries.setdefault((file.table, file.split), []).append(entry)
     parts: list[Part] = []
     for (table, split), found in sorted(entries.items()):
-        old = sorted(part for part in (before.parts if before else ()) if (part.table, part.split) == (table, split))
-        parts += _parts(_Run(root, table, split, found), old)
+        lanes: dict[Lane, list[_Entry]] = {}
+        for entry in _first_copies(root, found) if table == "images" else found:
+            lanes.setdefault(entry.lane, []).append(entry)
+        old = [part for part in (before.parts if before else ()) if (part.table, part.split) == (table, split)]
+        parts += _parts([_Run(root, table, split, lane) for lane in lanes.values()], sorted(old, key=_number))
     return tuple(parts)
 
 
 @dataclass
 class _Run:
-    """The rows of one table and split over all shards, addressed as one sequence without being read."""
+    """The rows of one lane over all shards, addressed as one sequence without being read; `n_packed` are in parts."""
 
     root: Path
     table: str
     split: str
-    entries: list[Entry]
+    entries: list[_Entry]
+    n_packed: int = 0
 
     def __post_init__(self) -> None:
-        self.keep = _first_copies(self.root, self.entries) if self.table == "images" else [None] * len(self.entries)
-        counts = (
-            file.rows if keep is None else sum(keep) for (_, file), keep in zip(self.entries, self.keep, strict=True)
-        )
-        self.starts = [0, *accumulate(counts)]
+        self.starts = [0, *accumulate(entry.n_rows for entry in self.entries)]
 
     @property
     def n_rows(self) -> int:
@@ -62,50 +83,53 @@ class _Run:
 
     def digest(self, first: int, last: int) -> str:
         where = self.shards(first, last)
-        named = [(self.entries[index][0], self.entries[index][1].sha256) for index in where]
+        named = [(self.entries[index].fingerprint, self.entries[index].file.sha256) for index in where]
         return sha256_of([first - self.starts[where.start], last - first, named])
 
     def read(self, first: int, last: int) -> pa.Table:
         where = self.shards(first, last)
-        tables = []
-        for index in where:
-            data = pq.ParquetFile(self.root / self.entries[index][1].path).read()
-            keep = self.keep[index]
-            tables.append(data if keep is None else data.filter(pa.array(keep)))
-        joined = pa.concat_tables(tables).replace_schema_metadata(TABLES[self.table].schema.metadata)
+        joined = pa.concat_tables(_rows(self.root, self.entries[index]) for index in where)
+        joined = joined.replace_schema_metadata(TABLES[self.table].schema.metadata)
         return joined.slice(first - self.starts[where.start], last - first)
 
-    def chunks(self, first: int) -> Iterator[tuple[int, int]]:
-        """Row ranges from `first` on, each at most PART_BYTES of work files but at least one shard."""
-        begin, size = first, 0
-        for index in self.shards(first, self.n_rows) if first < self.n_rows else ():
-            if size and size + self.entries[index][1].bytes > PART_BYTES:
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of the rows not yet packed, each at most PART_BYTES of work files but at least one shard."""
+        begin, size = self.n_packed, 0
+        for index in self.shards(begin, self.n_rows) if begin < self.n_rows else ():
+            if begin < self.starts[index] and size + self.entries[index].file.bytes > PART_BYTES:
                 yield begin, self.starts[index]
                 begin, size = self.starts[index], 0
-            size += self.entries[index][1].bytes
+            size += self.entries[index].file.bytes
         if begin < self.n_rows:
             yield begin, self.n_rows
 
 
-def _parts(run: _Run, old: list[Part]) -> Iterator[Part]:
-    number = first = 0
+def _parts(lanes: list[_Run], old: list[Part]) -> Iterator[Part]:
+    number = 0
     for part in old:
-        if not _stands(run, part, first):
-            break
-        yield part
-        number, first = number + 1, first + part.rows
-    for begin, end in run.chunks(first):
-        yield _write(run, number, begin, end)
-        number += 1
+        if (home := next((run for run in lanes if _stands(run, part)), None)) is not None:
+            yield part
+            home.n_packed += part.rows
+            number = _number(part) + 1
+    for run in lanes:
+        for first, last in run.chunks():
+            yield _write(run, number, first, last)
+            number += 1
 
 
-def _stands(run: _Run, part: Part, first: int) -> bool:
-    """Whether an old part holds exactly the rows from `first` on; its file is read only when its shards changed."""
-    last, path = first + part.rows, run.root / part.path
-    if last > run.n_rows or not path.is_file():
+def _number(part: Part) -> int:
+    return int(Path(part.path).name.split("-")[1])
+
+
+def _stands(run: _Run, part: Part) -> bool:
+    """Whether an old part holds exactly the next rows of a lane; its file is read only when its shards changed."""
+    first, last, path = run.n_packed, run.n_packed + part.rows, run.root / part.path
+    if last > run.n_rows or not path.is_file() or path.stat().st_size != part.bytes:
         return False
     if part.shards_sha256 == run.digest(first, last):
         return True
+    if sha256_file(path) != part.sha256:
+        return False
     old = pq.ParquetFile(path).read()
     return old.schema.equals(TABLES[run.table].schema) and old.equals(run.read(first, last))
 
@@ -118,11 +142,21 @@ def _write(run: _Run, number: int, first: int, last: int) -> Part:
     return Part(where, run.table, run.split, digest, size, data.num_rows, run.digest(first, last))
 
 
-def _first_copies(root: Path, entries: list[Entry]) -> list[list[bool] | None]:
-    """Per shard, which images to keep: the same bytes under two file names are stored once, under the first."""
+def _rows(root: Path, entry: _Entry) -> pa.Table:
+    """The wanted rows of a work file; DigestError unless it is as it was recorded, since they are to be published."""
+    path = root / entry.file.path
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != entry.file.sha256:
+        fix = "delete the file and run the command again: only its shard is redone"
+        raise DigestError("work shard is damaged or gone", where=path, fix=fix)
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
+    return table if entry.keep is None else table.filter(pa.array(entry.keep))
+
+
+def _first_copies(root: Path, entries: list[_Entry]) -> Iterator[_Entry]:
+    """Images only once: the same bytes under two file names are kept under the first."""
     seen: set[str] = set()
-    keep = []
-    for _, file in entries:
-        ids = pq.ParquetFile(root / file.path).read(columns=["image_id"]).column(0).to_pylist()
-        keep.append([not (image_id in seen or seen.add(image_id)) for image_id in ids])
-    return keep
+    for entry in entries:
+        ids = pq.ParquetFile(root / entry.file.path).read(columns=["image_id"]).column(0).to_pylist()
+        keep = tuple(not (image_id in seen or seen.add(image_id)) for image_id in ids)
+        yield _Entry(entry.fingerprint, entry.lane, entry.file, keep)

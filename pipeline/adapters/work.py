@@ -7,7 +7,7 @@ whoever comes second adopts the first one's bytes, so an expert that answers dif
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,16 +78,15 @@ def run_shard(root: Path, stage: Stage, state: Any, shard: Shard) -> Receipt:
     record = root / "work" / stage.name / f"{mark}.json"
     if (done := _recorded(root, record, mark, shard)) is not None:
         return done
-    record.unlink(missing_ok=True)  # a record whose files are gone or short promises nothing
     started_s = time.perf_counter()
     files = _write(root, stage, mark, stage.process(state, shard))
     seconds = round(time.perf_counter() - started_s, 4)
     plain = {"shard": shard.key, "files": [asdict(file) for file in files], "seconds": seconds}
-    if put_if_absent(root, record, canonical(plain)):
-        return Receipt(mark, shard.key, tuple(files), False)
-    adopted = _recorded(root, record, mark, shard)
-    assert adopted is not None, "a record that was just put by another builder is complete"
-    return adopted
+    while not put_if_absent(root, record, canonical(plain)):
+        if (adopted := _recorded(root, record, mark, shard)) is not None:
+            return replace(adopted, is_reused=False)
+        record.unlink(missing_ok=True)  # its files are gone or short: it promises nothing
+    return Receipt(mark, shard.key, tuple(files), False)
 
 
 def _recorded(root: Path, record: Path, mark: str, shard: Shard) -> Receipt | None:

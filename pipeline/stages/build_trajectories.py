@@ -194,7 +194,7 @@ def command(
     ingest_name: Annotated[str, typer.Option(help="Name of the ingest slice, where a source has several.")] = "default",
     name: Annotated[str | None, typer.Option(help="Name of the slice this build makes; default the expert's.")] = None,
     workers: WorkersOption = 1,
-    seed: Annotated[int, typer.Option(help="Root seed of the sampler.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Root seed of the sampler.")] = 0,
     variants: Annotated[int, typer.Option(help="CVS variants per question (N_expert).")] = 6,
     looks_max: Annotated[int, typer.Option(help="Most looks of a trajectory (T_max).")] = 4,
     gain_min: Annotated[float, typer.Option(help="Gain that keeps a drill going (δ).")] = 0.15,

@@ -10,6 +10,7 @@ from pipeline.adapters.commits import commit
 from pipeline.adapters.pack import pack
 from pipeline.adapters.work import Shard, Stage
 from pipeline.stages.progress import progress
+from schemas.errors import InputError
 from schemas.manifest import Manifest, Slice
 from schemas.reader import Store
 from schemas.tables import TABLES
@@ -56,6 +57,8 @@ def schemas_of(tables: Sequence[str]) -> Mapping[str, str]:
 def build(store: Store, stage: SliceStage, shards: Sequence[Shard], *, workers: int) -> Built:
     """Run, pack and commit; finished shards are never run again, and an unchanged build makes no version."""
     slice_ = stage.describe()
+    if not shards:
+        raise InputError(f"no rows to make {slice_.key} from", fix="ask for more, or look at what the input holds")
     with progress(slice_.key, sum(shard.n_rows for shard in shards)) as advance:
         receipts = engine.run(
             store.root,

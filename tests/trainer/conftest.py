@@ -5,8 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from schemas.grammar import render
+from tests.doubles import question
+from tests.trainer.small_runs import RECIPE, phantom_store, train
+from trainer.dialogue import Dialogue
+from trainer.environment import Environment
 from trainer.policy import Policy
 from trainer.processor import Processor
+from trainer.recipe import DialogueConfig, ViewConfig, load_recipe
 from trainer.sequences import TokenRow
 from trainer.tiny import TinyConfig, make_tiny
 
@@ -114,3 +120,62 @@ def gradients():
         return result, grads
 
     return of
+
+
+VIEW = ViewConfig(4 * 784, 112 * 112, 4 * 784, 4 * 784, look_min_side_px=4)
+SPOKEN = DialogueConfig(system="Look.", looks_max=3, reasoning_tokens_max=16, turn_tokens_max=80)
+
+
+@pytest.fixture(scope="session")
+def environment(policy):
+    """Images of up to 112 × 112 px for the policy, crops of 56 × 56, three looks."""
+    return Environment(Dialogue(policy.processor, SPOKEN), VIEW)
+
+
+@pytest.fixture(scope="session")
+def scene_of(environment):
+    """A question about a random image of some size."""
+
+    def make(width=448, height=448, seed=0, **asked):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+        return environment.scene(question(**asked), Image.fromarray(pixels))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_store(tmp_path_factory):
+    """Look, but do not touch."""
+    return phantom_store(tmp_path_factory.mktemp("runs") / "store")
+
+
+@pytest.fixture(scope="session")
+def recipe_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_recipe(recipe_path):
+    return load_recipe(str(recipe_path))
+
+
+@pytest.fixture(scope="session")
+def whole_run(run_store, recipe_path, tmp_path_factory):
+    """Three steps of lessons and three of dual-stream GRPO, never interrupted."""
+    return train(run_store, tmp_path_factory.mktemp("whole") / "run", recipe_path)
+
+
+@pytest.fixture(scope="session")
+def played(environment):
+    """An episode with exactly these turns, whoever wrote them."""
+
+    def play(scene, *turns, stream="policy"):
+        episode = environment.start(scene, stream, f"{stream} {len(turns)}")
+        for turn in turns:
+            text = turn if isinstance(turn, str) else render(turn, environment.dialogue.dialect)
+            environment.take(episode, environment.dialogue.written(text))
+        return episode
+
+    return play

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pipeline.adapters.experts.relevance import relevance, sides_named
 from schemas.boxes import Box, Size, area, centre, clamp, iou, whole
 from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Failure, Seen
+from schemas.places import side as side_of
+from schemas.places import zone
 
 REVISION = 1
 HALF_VISIBLE_PX = 8.0  # v = ½ for a region of this shorter side
@@ -52,7 +54,8 @@ class AnnotationsExpert:
         view = whole(ask.image.size)
         marks = list(self._marks(ask))
         seen = [mark.seen(view, self.view_px) for mark in marks]
-        words = (mark.words(each.confidence) for mark, each in zip(marks, seen, strict=True))
+        surest_first = sorted(zip(seen, marks, strict=True), key=lambda pair: -pair[0].confidence)
+        words = (mark.words(each.confidence) for each, mark in surest_first)
         return Seen(tuple(seen), ", ".join(words) or "nothing is marked")
 
     def _drill(self, ask: Ask, query: Drill) -> Seen:
@@ -75,14 +78,13 @@ class AnnotationsExpert:
                 continue
             side = self._side(region.label, box, size)
             weight = relevance(region.label, region.provenance, side, question.question, question.answer)
-            yield _Mark(box, region.label, side, weight)
+            yield _Mark(box, region.label, side, zone(box, size), weight)
 
     def _side(self, label: str, box: Box, size: Size) -> str:
         named = sides_named(label)
         if len(named) == 1:
             return next(iter(named))
-        is_left_of_image = centre(box)[0] < size[0] / 2
-        return "left" if is_left_of_image == (self.sides_of == "image") else "right"
+        return side_of(box, size, mirrored=self.sides_of == "patient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class _Mark:
     box_xyxy_px: Box
     label: str
     side: str
+    zone: str
     relevance: float
 
     def seen(self, view: Box, view_px: int) -> Candidate:
@@ -99,10 +102,10 @@ class _Mark:
         return Candidate(self.box_xyxy_px, self.label, confidence)
 
     def words(self, confidence: float) -> str:
-        """Band, label and side, e.g. "likely nodule on the left"; never the answer to the question."""
+        """Band, label and place, e.g. "likely nodule on the upper left"; never the answer to the question."""
         band = next(word for least, word in BANDS if confidence >= least)
         name = self.label.replace("_", " ").lower()
-        return f"{band} {name}" if sides_named(name) else f"{band} {name} on the {self.side}"
+        return f"{band} {name}" if sides_named(name) else f"{band} {name} on the {self.zone} {self.side}"
 
 
 def visibility(box_xyxy_px: Box, view_xyxy_px: Box, view_px: int) -> float:

@@ -59,7 +59,7 @@ def test_annotations_scan_in_order_with_relevance_times_visibility():
     assert [each.confidence for each in seen.candidates] == pytest.approx(
         [0.25 * 100**2 / (100**2 + 64), 0.95 * 16**2 / (16**2 + 64)]
     )
-    assert seen.text == "doubtful hilum on the right, likely nodule on the left"
+    assert seen.text == "likely nodule on the upper left, doubtful hilum on the middle right"  # surest first
 
 
 def test_zooming_raises_the_confidence_by_what_delta_measures():
@@ -128,8 +128,8 @@ def test_of_two_annotations_with_one_box_a_drill_takes_the_label_asked_about():
 def test_whose_left_is_a_setting_and_a_side_in_the_label_outranks_it():
     asked = question(question="Is it on the left?", regions=(replace(NODULE, label="effusion"),))
     image, patient = AnnotationsExpert(), AnnotationsExpert(sides_of="patient")
-    assert scan(image, asked).text.endswith("effusion on the left")
-    assert scan(patient, asked).text.endswith("effusion on the right")
+    assert scan(image, asked).text.endswith("effusion on the upper left")
+    assert scan(patient, asked).text.endswith("effusion on the upper right")
     assert scan(image, asked).candidates[0].confidence > scan(patient, asked).candidates[0].confidence
     labelled = question(question="Is it on the left?", regions=(replace(NODULE, label="Left effusion"),))
     assert scan(patient, labelled).candidates[0].confidence == scan(image, asked).candidates[0].confidence

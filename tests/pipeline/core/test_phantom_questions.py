@@ -19,9 +19,15 @@ def plans(level, n=N_IMAGES, seed=3):
     return [plan(seed, index, level) for index in range(n)]
 
 
-def test_three_quarters_of_l1_can_only_be_answered_in_a_crop():
-    types = Counter(planned.question.question_type for planned in plans("L1", 1200))
-    assert types == {"pattern": 900, "side": 100, "presence": 100, "kind": 100}
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("L0", {"pattern": 900, "side": 300}),
+        ("L1", {"pattern": 600, "presence": 400, "side": 100, "kind": 100}),
+    ],
+)
+def test_how_much_of_a_level_can_only_be_answered_in_a_crop(level, expected):
+    assert Counter(planned.question.question_type for planned in plans(level, 1200)) == expected
 
 
 @pytest.mark.parametrize("level", LEVELS)

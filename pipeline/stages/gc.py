@@ -1,0 +1,141 @@
+"""`fovea gc`: find what no manifest names and, when told to, delete it.
+
+Whatever is younger than the grace period stays: a builder writes parts before the manifest that names them. Manifests
+and the parts they name are never touched, and nothing is when one of them cannot be read: what it names is unknown.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.stages.progress import note
+from pipeline.stages.reports import JsonOption, StoreOption, print_json
+from schemas.reader import Store
+
+KINDS = {"part": "data that no manifest names", "temporary": "left by killed builds", "work": "private work shards"}
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that may go; `path` is relative to the store."""
+
+    path: str
+    kind: str  # a key of KINDS
+    bytes: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """`found` is older than the grace period, `kept` is not."""
+
+    found: tuple[Leftover, ...]
+    kept: tuple[Leftover, ...]
+    is_deleted: bool
+
+    def to_json(self, store: Path, grace_h: float) -> dict[str, Any]:
+        return {
+            "store": str(store),
+            "deleted": self.is_deleted,
+            "grace_h": grace_h,
+            "files": len(self.found),
+            "bytes": sum(one.bytes for one in self.found),
+            "kept_files": len(self.kept),
+            "kept_bytes": sum(one.bytes for one in self.kept),
+            "found": [{"path": one.path, "kind": one.kind, "bytes": one.bytes} for one in self.found],
+        }
+
+
+def sweep(store: Store, *, grace_s: float, delete: bool = False, with_work: bool = False) -> Sweep:
+    """What may go and what is too young. With `delete`, what may go is gone afterwards."""
+    store.manifest()  # a folder without manifests is no store, and its `data/` may be anybody's
+    leftovers = sorted(_leftovers(store, with_work), key=lambda one: one.path)
+    found = tuple(one for one in leftovers if one.age_s >= grace_s)
+    for one in found if delete else ():
+        if _age_s(store.root / one.path) >= grace_s:  # not written again in the meantime
+            (store.root / one.path).unlink(missing_ok=True)
+    return Sweep(found, tuple(one for one in leftovers if one.age_s < grace_s), delete)
+
+
+def _leftovers(store: Store, with_work: bool) -> Iterator[Leftover]:
+    """Files are listed before the manifests are read: a part that is named in between is never taken for a leftover."""
+    files = list(_files(store.root, store.root / "data", "part"))
+    named = {os.path.normpath(part.path) for number in store.versions() for _, part in store.load(number).parts()}
+    yield from (one for one in files if one.path not in named)
+    yield from _files(store.root, store.root / "work" / "tmp", "temporary")
+    for folder in sorted((store.root / "work").glob("*")) if with_work else ():
+        if folder.name != "tmp":
+            yield from _of_stage(list(_files(store.root, folder, "work")))
+
+
+def _of_stage(files: list[Leftover]) -> Iterator[Leftover]:
+    """All shards of a stage are as old as its youngest: a stage that wrote lately may still be running."""
+    age_s = min((one.age_s for one in files), default=0.0)
+    yield from (Leftover(one.path, one.kind, one.bytes, age_s) for one in files)
+
+
+def _files(root: Path, folder: Path, kind: str) -> Iterator[Leftover]:
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where, name)
+            try:
+                yield Leftover(str(path.relative_to(root)), kind, path.lstat().st_size, _age_s(path))
+            except FileNotFoundError:  # renamed or removed by a builder since it was listed
+                continue
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since the file was written or got its name; negative when it is gone."""
+    try:
+        stat = path.lstat()
+    except FileNotFoundError:
+        return -1.0
+    return time.time() - max(stat.st_mtime, stat.st_ctime)
+
+
+def show(result: Sweep, grace_h: float) -> None:
+    """The sweep for people, on stderr."""
+    n_files, n_bytes = Counter(one.kind for one in result.found), Counter()
+    for one in result.found:
+        n_bytes[one.kind] += one.bytes
+    verb = "removed" if result.is_deleted else "would remove"
+    for kind, about in KINDS.items():
+        if n_files[kind]:
+            note(f"{verb} {n_files[kind]:,} files, {n_bytes[kind]:,} bytes: {about}")
+    for one in result.found[:SHOWN]:
+        note(f"  {one.path}  {one.bytes:,}")
+    if len(result.found) > SHOWN:
+        note(f"  … {len(result.found) - SHOWN:,} more with --json")
+    if not result.found:
+        note("nothing to remove")
+    if result.kept:
+        note(f"kept {len(result.kept):,} files younger than {grace_h:g} h: a builder may be running")
+    if result.found and not result.is_deleted:
+        note("nothing was touched; to remove them, add --delete")
+
+
+def command(
+    store: StoreOption,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the files; else they are only listed.")] = False,
+    grace_h: Annotated[float, typer.Option(min=0.0, help="Keep what is younger than this many hours.")] = 24.0,
+    work: Annotated[
+        bool, typer.Option("--work", help="Also records and work shards of finished builds; a rebuild then runs again.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """List what no manifest names, or remove it.
+
+    Example: fovea gc --store store --delete
+    """
+    result = sweep(Store(store), grace_s=3600 * grace_h, delete=delete, with_work=work)
+    if json:
+        print_json(result.to_json(store, grace_h))
+    else:
+        show(result, grace_h)

@@ -1,0 +1,150 @@
+import shutil
+from copy import deepcopy
+
+import pytest
+import torch
+
+import trainer.checkpoints
+from schemas.errors import CheckpointError
+from trainer.checkpoints import Checkpoints, trained_parameters
+from trainer.policy import Policy
+
+
+@pytest.fixture
+def own(policy):
+    """A policy of this test's own, vision merger without gradient, and its optimizer after two steps."""
+    mine = Policy(deepcopy(policy.model), policy.processor)
+    optimizer = torch.optim.AdamW(trained_parameters(mine).values(), lr=1e-2)
+    for seed in (1, 2):
+        pull(mine, optimizer, seed)
+    return mine, optimizer
+
+
+def pull(policy, optimizer, seed):
+    """A step with random gradients; the merger has none, as a part that no row used."""
+    draw = torch.Generator().manual_seed(seed)
+    for name, weight in trained_parameters(policy).items():
+        weight.grad = None if "merger" in name else torch.randn(weight.shape, generator=draw)
+    optimizer.step()
+
+
+def bits(policy, optimizer):
+    weights = {name: one.detach().clone() for name, one in policy.model.named_parameters()}
+    names = {id(one): name for name, one in trained_parameters(policy).items()}
+    moments = {
+        f"{names[id(one)]}.{kind}": value.clone()
+        for one, state in optimizer.state.items()
+        for kind, value in state.items()
+    }
+    return weights, moments
+
+
+def assert_same_bits(ours, theirs):
+    for some, others in zip(ours, theirs, strict=True):
+        assert some.keys() == others.keys()
+        assert all(torch.equal(some[name], others[name]) and some[name].dtype == others[name].dtype for name in others)
+
+
+def reloaded(saved, step):
+    policy = Policy.load(saved.path(step))
+    optimizer = torch.optim.AdamW(trained_parameters(policy).values(), lr=1e-2)
+    saved.restore_optimizer(step, policy, optimizer)
+    return policy, optimizer
+
+
+def test_weights_and_moments_come_back_to_the_bit_and_go_on_alike(own, tmp_path):
+    saved = Checkpoints(tmp_path)
+    saved.save(2, *own)
+    again = reloaded(saved, 2)
+    assert_same_bits(bits(*again), bits(*own))
+    assert not any("merger" in name for name in bits(*again)[1])
+    pull(*own, seed=3)
+    pull(*again, seed=3)
+    assert_same_bits(bits(*again), bits(*own))
+
+
+def test_what_is_frozen_has_no_moments(policy, tmp_path):
+    frozen = Policy(deepcopy(policy.model), policy.processor, freeze_vision=True)
+    names = list(trained_parameters(frozen))
+    assert names == sorted(names)
+    assert not any("visual" in name for name in names)
+    assert any("visual" in name for name in trained_parameters(policy))
+
+
+def test_a_save_that_is_killed_leaves_the_one_before(own, tmp_path, monkeypatch):
+    saved = Checkpoints(tmp_path)
+    saved.save(1, *own)
+    before = {path.name: path.read_bytes() for path in saved.path(1).iterdir()}
+    whole = trainer.checkpoints.save_file
+
+    def dies(tensors, path):
+        whole(tensors, path)
+        raise KeyboardInterrupt
+
+    for step in (1, 2):  # also where the very same step is written again
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.checkpoints, "save_file", dies)
+            with pytest.raises(KeyboardInterrupt):
+                saved.save(step, *own)
+        assert saved.steps() == [1]
+        assert {path.name: path.read_bytes() for path in saved.path(1).iterdir()} == before
+    saved.save(2, *own)
+    assert sorted(path.name for path in saved.folder.iterdir()) == ["step-000001", "step-000002"]
+
+
+def test_a_removal_that_is_killed_leaves_no_half_checkpoint(own, tmp_path, monkeypatch):
+    saved = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        saved.save(step, *own)
+
+    def dies(path):
+        (path / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            saved.prune(1, set())
+    assert saved.steps() == [2, 3]
+    for step in saved.steps():
+        Policy.load(saved.path(step))
+    saved.save(4, *own)
+    saved.prune(1, set())
+    assert [path.name for path in saved.folder.iterdir()] == ["step-000004"]
+
+
+def test_pruning_keeps_the_newest_and_the_borders(tmp_path):
+    saved = Checkpoints(tmp_path)
+    for step in (0, 2, 3, 4, 6, 8):
+        saved.path(step).mkdir(parents=True)
+        (saved.path(step) / "state.json").write_text("{}")
+    saved.prune(2, {0, 3, 9})
+    assert saved.steps() == [0, 3, 6, 8]
+    saved.prune(5, set())
+    assert saved.steps() == [0, 3, 6, 8]
+
+
+def test_finding_one(tmp_path):
+    saved = Checkpoints(tmp_path)
+    assert (saved.latest(), saved.steps()) == (None, [])
+    with pytest.raises(CheckpointError, match="there are: none"):
+        saved.find("latest")
+    for step in (3, 12):
+        saved.path(step).mkdir(parents=True)
+        (saved.path(step) / "state.json").write_text("{}")
+    saved.path(40).mkdir()  # no state: not finished
+    assert saved.latest() == 12
+    assert saved.find("latest") == saved.find("12") == saved.path(12)
+    for name in ("4", "40", "newest", "-3", ""):
+        with pytest.raises(CheckpointError, match="there are: 3, 12"):
+            saved.find(name)
+
+
+def test_an_optimizer_that_cannot_be_read_is_named(own, tmp_path):
+    saved = Checkpoints(tmp_path)
+    saved.save(1, *own)
+    path = saved.path(1) / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError) as error:
+        saved.restore_optimizer(1, *own)
+    assert error.value.where == str(path)
