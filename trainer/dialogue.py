@@ -51,6 +51,10 @@ class Dialogue:
         """Text of ours, in which `<tool_call>` is the one id that Qwen has for it; special ids are none here either."""
         return tuple(self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
+    def n_answer_tokens(self, answer: str) -> int:
+        """Tokens at the end of a last turn that hold the answer, its closing tag and the stop marker."""
+        return len(self.written(f">{answer}</answer>"))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of written ids, without the stop marker at their end."""
         stop = self.marker("im_end")

@@ -57,5 +57,12 @@ def tell(
     return episode
 
 
+def token_weights(episode: Episode, n_answer: int, *, look: float, words: float, answer: float) -> list[float]:
+    """A loss weight per written token: of look turns, of the words before the answer, and of the answer to the end."""
+    *looks, (first, last) = episode.turn_spans
+    n_words = last - first - n_answer
+    return [look] * sum(stop - start for start, stop in looks) + [words] * n_words + [answer] * n_answer
+
+
 def _words(environment: Environment, words: str) -> str:
     return environment.dialogue.cut(clean_reasoning(words), environment.dialogue.config.reasoning_tokens_max)

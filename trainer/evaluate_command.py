@@ -16,6 +16,7 @@ def command(
     checkpoint: Annotated[str, typer.Option(help="latest, or a number of steps.")] = "latest",
     source_slice: Annotated[str | None, typer.Option("--slice", help="Ingest slice; default that of the run.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy; else episodes are sampled.")] = 0.0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write every episode to this JSON file.")] = None,
@@ -28,7 +29,7 @@ def command(
     import torch
 
     torch.set_num_threads(threads)
-    result, episodes = evaluate(run, store, split, checkpoint, source_slice, limit, device)
+    result, episodes = evaluate(run, store, split, checkpoint, source_slice, limit, temperature, device)
     if out is not None:
         out.write_text(jsonlib.dumps({**result, "episodes": episodes}) + "\n")
     if json:
@@ -38,7 +39,14 @@ def command(
 
 
 def evaluate(
-    run: Path, store: Path, split: str, checkpoint: str, source_slice: str | None, limit: int | None, device: str
+    run: Path,
+    store: Path,
+    split: str,
+    checkpoint: str,
+    source_slice: str | None,
+    limit: int | None,
+    temperature: float,
+    device: str,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(report, one plain object per episode) of a checkpoint on a split."""
     import torch
@@ -62,12 +70,14 @@ def evaluate(
     policy = Policy.load(path, getattr(torch, recipe.model.dtype), device)
     environment = Environment(Dialogue(policy.processor, recipe.dialogue), recipe.view)
     train = snapshot.records("questions", split="train", slices=[key])
-    results = list(outcomes(policy, environment, Scenes(snapshot, environment), questions, train))
+    scenes = Scenes(snapshot, environment)
+    results = list(outcomes(policy, environment, scenes, questions, train, temperature))
     head = {
         "run": str(run),
         "checkpoint": path.name,
         "slice": key,
         "split": split,
+        "temperature": temperature,
         "store_digest": snapshot.manifest.digest,
         "run_store_digest": about["store_digest"],  # of the version trained on; another one is no error
     }

@@ -1,4 +1,4 @@
-"""Measuring a policy on a split: one greedy episode per question, judged as in training, with intervals.
+"""Measuring a policy on a split: one episode per question, judged as in training, with intervals.
 
 Episodes that fail count as wrong. The question-only majority answer stands beside every accuracy, unless there is no
 train split to take it from.
@@ -38,14 +38,21 @@ class Outcome:
 
 
 def outcomes(
-    policy: Policy, environment: Environment, scenes: Scenes, questions: Sequence[Question], train: Sequence[Question]
+    policy: Policy,
+    environment: Environment,
+    scenes: Scenes,
+    questions: Sequence[Question],
+    train: Sequence[Question],
+    temperature: float = 0.0,
 ) -> Iterator[Outcome]:
-    """Greedy episodes of all questions, LIVE_ROWS at a time."""
+    """Episodes of all questions, LIVE_ROWS at a time: greedy at temperature 0, else sampled, with noise by question."""
     majority = majority_answers(train)
+    is_greedy = temperature == 0
     for start in range(0, len(questions), LIVE_ROWS):
         batch = questions[start : start + LIVE_ROWS]
         shown = [scenes(question) for question in batch]
-        rolled = roll_out(environment, LocalRollout(policy), shown, 1, ("evaluate",), is_greedy=True)
+        engine = LocalRollout(policy, 1.0 if is_greedy else temperature)
+        rolled = roll_out(environment, engine, shown, 1, ("evaluate",), is_greedy=is_greedy)
         for question, (one,) in zip(batch, rolled, strict=True):
             guess = majority_guess(question, majority) if train else None
             yield _outcome(environment, question, one.episode, guess)

@@ -22,7 +22,7 @@ from trainer.core.advantages import eligible_experts
 from trainer.core.schedules import learning_rate
 from trainer.data import Scenes, TrainData, load_train_data, questions_of, take
 from trainer.environment import Environment, Episode, Scene
-from trainer.episodes import expert_episode
+from trainer.episodes import expert_episode, token_weights
 from trainer.groups import Group, Member, group, group_metrics, member
 from trainer.lessons import lesson, prior_answers
 from trainer.policy import Policy
@@ -116,9 +116,10 @@ class Training:
         weights: list[list[float]] = []
         pool = self.lesson_questions if warm.kind == "format" else self.data.questions
         for place, question in enumerate(take(pool, step * warm.batch, warm.batch, seed)):
-            for episode, look_weight, answer_weight in self._teach(question, ("warm", seed, step, place)):
+            for episode, look, answer in self._teach(question, ("warm", seed, step, place)):
+                n_answer = self.environment.dialogue.n_answer_tokens(episode.answer)
                 self.batch.append(episode)
-                weights.append([look_weight] * (len(episode.turns) - 1) + [answer_weight])
+                weights.append(token_weights(episode, n_answer, look=look, words=warm.words_weight, answer=answer))
         if not self.batch:
             raise TrainingError("no episode to imitate in this step", where=f"step {step}", fix="choose another slice")
         return imitate(self.policy, self.batch, weights, self.recipe)

@@ -98,7 +98,8 @@ class WarmConfig:
     steps: int = 0
     batch: int = 32
     look_weight: float = 1.0  # loss weight of tokens in look turns
-    answer_weight: float = 4.0  # loss weight of tokens in answer turns: one answer drowns among a dozen coordinates
+    words_weight: float = 1.0  # loss weight of the reasoning before the answer
+    answer_weight: float = 4.0  # loss weight of the answer: one word drowns among a dozen coordinates
     guess_weight: float = 1.0  # loss weight of an answer that the crop does not show
     reading_share: float = 0.5
     look_side_share_min: float = 0.25  # side of a random look as a share of the image side

@@ -20,12 +20,13 @@ from trainer.recipe import Recipe
 from trainer.shared_prefix import group_backward, group_scores
 
 Metrics = dict[str, float | None]
+IMITATED_AT = 1.0  # temperature of plain imitation, whatever rollouts are sampled at
 
 
 def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Sequence[float]], recipe: Recipe) -> Metrics:
-    """Gradient of −Σ w·log p / Σ w over the written tokens of all episodes; one weight per turn of each."""
+    """Gradient of −Σ w·log p / Σ w over the written tokens of all episodes; one weight per written token of each."""
     rows = [episode.row for episode in episodes]
-    token_weights = [_per_token(episode, each) for episode, each in zip(episodes, weights, strict=True)]
+    token_weights = [torch.tensor(each) for each in weights]
     total = sum(float(each.sum()) for each in token_weights)
     counted = {"tokens": float(sum(sum(row.is_written) for row in rows)), "rows": float(len(rows))}
     if total == 0:
@@ -33,9 +34,7 @@ def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Seque
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
     loss = 0.0
     for batch in _batches(order, [len(row.ids) for row in rows], recipe.run.max_tokens):
-        scores = score_rows(
-            policy, [rows[index] for index in batch], recipe.run.temperature, recompute=recipe.model.recompute
-        )
+        scores = score_rows(policy, [rows[index] for index in batch], IMITATED_AT, recompute=recipe.model.recompute)
         parts = [
             imitation_loss(one.logprobs, token_weights[index].to(one.logprobs))
             for index, one in zip(batch, scores, strict=True)
@@ -44,11 +43,6 @@ def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Seque
         share.backward()
         loss += float(share.detach())
     return {"loss": loss, **counted}
-
-
-def _per_token(episode: Episode, per_turn: Sequence[float]) -> Tensor:
-    spans = zip(episode.turn_spans, per_turn, strict=True)
-    return torch.cat([torch.full((stop - start,), weight) for (start, stop), weight in spans])
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

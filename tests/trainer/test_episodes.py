@@ -10,7 +10,7 @@ from schemas.records import KnownRegion, Rule, Step, Trajectory
 from trainer.data import Scenes
 from trainer.dialogue import Dialogue
 from trainer.environment import Environment
-from trainer.episodes import expert_episode, told
+from trainer.episodes import expert_episode, tell, token_weights, told
 
 BOXES = ((8.0, 8.0, 80.0, 90.0), (200.0, 200.0, 300.0, 320.0))
 
@@ -166,3 +166,16 @@ def test_looks_and_only_looks_are_looked(environment, scene_of):
     episode = expert_episode(environment, scene_of(), trajectory(*SEARCH))
     kinds = [type(parse(text, environment.dialogue.dialect)) for text in episode.turns]
     assert kinds == [Look, Look, Answer]
+
+
+def test_weights_of_looks_words_and_answer_cover_every_written_token(environment, scene_of):
+    episode = environment.start(scene_of(), "expert", "weighed")
+    tell(environment, episode, [("far", (0.0, 0.0, 224.0, 224.0))], "near by", "yes")
+    n_answer = environment.dialogue.n_answer_tokens("yes")
+    weights = token_weights(episode, n_answer, look=1.0, words=2.0, answer=3.0)
+    first, last = episode.turn_spans[-1]
+    assert len(weights) == sum(episode.is_written)
+    assert weights == sorted(weights)
+    said = environment.dialogue.decode(episode.ids[last - n_answer : last])
+    assert said == ">yes</answer>"
+    assert weights.count(3.0) == n_answer < last - first

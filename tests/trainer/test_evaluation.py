@@ -99,8 +99,8 @@ def test_failures_are_wrong(exam):
 
 
 def test_a_run_is_measured_on_the_questions_it_was_made_for(whole_run, run_store):
-    head, episodes = evaluate(whole_run, run_store.root, "test", "latest", None, None, "cpu")
-    again, _ = evaluate(whole_run, run_store.root, "test", "6", None, None, "cpu")
+    head, episodes = evaluate(whole_run, run_store.root, "test", "latest", None, None, 0.0, "cpu")
+    again, _ = evaluate(whole_run, run_store.root, "test", "6", None, None, 0.0, "cpu")
     assert head == again
     assert (head["checkpoint"], head["slice"], head["split"]) == ("step-000006", "ingest/phantom/default", "test")
     assert head["store_digest"] == head["run_store_digest"] == run_store.head().digest
@@ -113,7 +113,7 @@ def test_a_run_is_measured_on_the_questions_it_was_made_for(whole_run, run_store
 def test_a_source_without_a_train_split_is_measured_in_a_grown_store(whole_run, run_store, tmp_path):
     grown = Store(shutil.copytree(run_store.root, tmp_path / "store"))
     ingest(grown, PhantomSource(n_test=2, side_px=SIDE_PX, offset=70), name="exam")
-    head, _ = evaluate(whole_run, grown.root, "test", "latest", "ingest/phantom/exam", None, "cpu")
+    head, _ = evaluate(whole_run, grown.root, "test", "latest", "ingest/phantom/exam", None, 0.0, "cpu")
     assert head["overall"]["n"] == 2
     assert head["overall"]["majority"] is None
     assert head["store_digest"] == grown.head().digest != head["run_store_digest"] == run_store.head().digest
@@ -128,7 +128,7 @@ def test_what_is_not_there_is_named(whole_run, run_store, tmp_path):
     ]:
         how = {"run": whole_run, "store": run_store.root, "split": "test", "checkpoint": "latest"}
         with pytest.raises(kind, match=words):
-            evaluate(**{**how, "source_slice": None, "limit": None, "device": "cpu", **wrong})
+            evaluate(**{**how, "source_slice": None, "limit": None, "temperature": 0.0, "device": "cpu", **wrong})
 
 
 @pytest.mark.parametrize("is_json", [True, False])
@@ -150,5 +150,5 @@ def test_the_command_prints_one_object_or_lines(whole_run, run_store, tmp_path, 
 
 def test_the_run_is_left_alone(whole_run, run_store):
     before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")}
-    evaluate(whole_run, run_store.root, "test", "latest", None, 1, "cpu")
+    evaluate(whole_run, run_store.root, "test", "latest", None, 1, 0.0, "cpu")
     assert {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")} == before

@@ -164,7 +164,7 @@ def test_rollouts_are_named_by_seed_and_step(begun):
 
 def test_lessons_are_new_each_step_and_weighed_by_their_kind(begun, monkeypatch):
     """No loss on a look that was led, and a weight of its own for an answer that the crop does not show."""
-    weights = ("warm.look_weight=2", "warm.answer_weight=5", "warm.guess_weight=3")
+    weights = ("warm.look_weight=2", "warm.words_weight=1", "warm.answer_weight=5", "warm.guess_weight=3")
     training, taught = begun("warm.batch=8", "warm.steps=2", *weights), []
     monkeypatch.setattr(trainer.loop, "imitate", lambda _, *what: taught.append(what) or {"loss": 0.0})
     told, one_lesson = [], trainer.loop.lesson
@@ -172,10 +172,12 @@ def test_lessons_are_new_each_step_and_weighed_by_their_kind(begun, monkeypatch)
     for step in (0, 1):
         training.warm_step(step)
         training.batch = []
-    for (episodes, per_turn, _), lessons in zip(taught, (told[:8], told[8:]), strict=True):
+    for (episodes, per_token, _), lessons in zip(taught, (told[:8], told[8:]), strict=True):
         assert episodes == [one.episode for one in lessons]
-        assert per_turn == [[2.0 if one.trains_looks else 0.0, 5.0 if one.is_shown else 3.0] for one in lessons]
-    assert {tuple(weights) for _, per_turn, _ in taught for weights in per_turn} >= {(2.0, 3.0), (0.0, 5.0)}
+        ends = [[each[0], each[-1]] for each in per_token]
+        assert ends == [[2.0 if one.trains_looks else 0.0, 5.0 if one.is_shown else 3.0] for one in lessons]
+        assert [len(each) for each in per_token] == [sum(one.episode.is_written) for one in lessons]
+    assert {(each[0], each[-1]) for _, per_token, _ in taught for each in per_token} >= {(2.0, 3.0), (0.0, 5.0)}
     first, second = ({one.scene.question.question_id: one.ids for one in episodes} for episodes, *_ in taught)
     assert len(first) == len(second) == 8
     assert all(first[name] != second[name] for name in first)

@@ -59,7 +59,7 @@ def parts_of(environment, episode):
     return parts
 
 
-def log_probs(policy, episode):
+def log_probs(policy, episode, temperature=T):
     """Log-probability over all ids at T of each next token: [tokens − 1, ids], by one forward of this row alone."""
     row = episode.row
     spans = image_spans(row.ids, row.images, policy.image_id)
@@ -67,17 +67,17 @@ def log_probs(policy, episode):
     placed = [Placed(0, span.start, shown) for span, shown in zip(spans, features, strict=True)]
     embedded = policy.embed(torch.tensor([row.ids]), placed)
     hidden = policy.decode_hidden(embedded, position_ids(len(row.ids), spans)[:, None])[0, :-1]
-    logits = (hidden @ policy.head_weight.T / T).masked_fill(policy.banned, -math.inf)
+    logits = (hidden @ policy.head_weight.T / temperature).masked_fill(policy.banned, -math.inf)
     return logits.log_softmax(-1)
 
 
-def written_by_hand(policy, environment, episode):
+def written_by_hand(policy, environment, episode, temperature=T):
     """(log-probabilities, entropies) of the tokens that the policy wrote."""
     parts = parts_of(environment, episode)
     ids = [token for some, _ in parts for token in some]
     assert ids == episode.ids
     at = torch.tensor([n for n, own in enumerate(own for some, own in parts for _ in some) if own])
-    every = log_probs(policy, episode)[at - 1]
+    every = log_probs(policy, episode, temperature)[at - 1]
     entropies = -(every.exp() * every.masked_fill(policy.banned, 0.0)).sum(-1)
     return every[range(len(at)), torch.tensor(ids)[at]], entropies
 
@@ -251,18 +251,24 @@ def test_nothing_to_learn_at_all_leaves_no_gradient(exact, groups, gradients):
         assert metrics.get("policy/grad_norm", 0.0) == metrics.get("expert/grad_norm", 0.0) == 0.0
 
 
+def spread(episode, per_turn):
+    """The weight of a turn on each of its tokens."""
+    return [w for (start, stop), w in zip(episode.turn_spans, per_turn, strict=True) for _ in range(start, stop)]
+
+
 @pytest.mark.parametrize("max_tokens", [65_536, 1])
 def test_imitation_weighs_turns(exact, environment, groups, gradients, max_tokens):
     """−Σ w·log p / Σ w, the weight of a turn on each of its tokens, its stop marker included."""
     episodes = [one.episode for one in groups[0].of("expert")]
     weights = [(0.0, 1.0, 4.0), (0.5, 2.0)]
     recipe = replace(RECIPE, run=replace(RECIPE.run, max_tokens=max_tokens))
-    metrics, ours = gradients(exact, lambda: imitate(exact, episodes, weights, recipe))
+    each = [spread(*pair) for pair in zip(episodes, weights, strict=True)]
+    metrics, ours = gradients(exact, lambda: imitate(exact, episodes, each, recipe))
 
     def by_hand():
         loss, total = 0.0, 0.0
         for episode, per_turn in zip(episodes, weights, strict=True):
-            lp, _ = written_by_hand(exact, environment, episode)
+            lp, _ = written_by_hand(exact, environment, episode, temperature=1.0)
             lengths = [len(environment.dialogue.written(text)) for text in episode.turns]
             w = torch.tensor([w for w, n in zip(per_turn, lengths, strict=True) for _ in range(n)])
             loss, total = loss - (w * lp).sum(), total + float(w.sum())
@@ -278,7 +284,7 @@ def test_imitation_weighs_turns(exact, environment, groups, gradients, max_token
 
 def test_a_turn_without_weight_is_not_pulled(exact, groups, gradients, scored):
     episode = groups[0].of("expert")[0].episode
-    gradients(exact, lambda: imitate(exact, [episode], [(0.0, 0.0, 1.0)], RECIPE))
+    gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0, 0.0, 1.0))], RECIPE))
     ((logprobs, targets),) = scored
     start, stop = episode.turn_spans[-1]
     assert targets.tolist()[start - stop :] == episode.ids[start:stop]
@@ -287,7 +293,7 @@ def test_a_turn_without_weight_is_not_pulled(exact, groups, gradients, scored):
 
 def test_imitation_without_any_weight_leaves_no_gradient(exact, groups, gradients):
     episode = groups[0].of("expert")[0].episode
-    metrics, grads = gradients(exact, lambda: imitate(exact, [episode], [(0.0, 0.0, 0.0)], RECIPE))
+    metrics, grads = gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0, 0.0, 0.0))], RECIPE))
     assert (metrics["loss"], grads) == (0.0, {})
 
 
