@@ -1,4 +1,4 @@
-"""Warm-start lessons of kind `format`: how to look and how to read a crop, never where to look.
+"""Warm-start lessons of kind `format`: how to look, what is seen and how to read a crop; never which box to look at.
 
 Two kinds of row. A *form* row looks at a uniformly random box and carries loss on it; when the box misses what the
 question is about, the answer is drawn from the prior of its question type. A *reading* row looks at a random box

@@ -34,6 +34,7 @@ class Sizes:
     looks_max: int = 2
     view_px: int = 112  # side of the image as the policy sees it
     recipe: str = "tiny"
+    temperature: float = 0.7  # of the evaluation, that of the recipe's rollouts: what GRPO improves
     settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -44,8 +45,8 @@ class Sizes:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"settings": dict(self.settings)}
 
 
-FULL = Sizes("full", n_train=3000, n_test=400, warm_steps=400, grpo_steps=80, save_every=40)
-SHORT = Sizes("short", n_train=300, n_test=40, warm_steps=100, grpo_steps=4, save_every=52, n_evaluated=40)
+FULL = Sizes("full", n_train=3000, n_test=400, warm_steps=400, grpo_steps=110, save_every=85)
+SHORT = Sizes("short", n_train=300, n_test=40, warm_steps=60, grpo_steps=4, save_every=32, n_evaluated=40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def _train(demo: Demo) -> Step:
 def _evaluate(demo: Demo, checkpoint: Checkpoint) -> Step:
     path = demo.evaluation(checkpoint.name)
     options = {"--run": demo.run, "--store": demo.store, "--split": "test", "--checkpoint": checkpoint.step}
+    options["--temperature"] = demo.sizes.temperature
     if demo.sizes.n_evaluated is not None:
         options["--limit"] = demo.sizes.n_evaluated
     arguments = ("evaluate", *_spelled(options), "--out", str(path))

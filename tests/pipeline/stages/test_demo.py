@@ -84,7 +84,7 @@ def test_the_commands_in_order():
         f"--set run.steps={sizes.grpo_steps} --set run.save_every={sizes.save_every} --set warm.schedule.lr=0.002",
         *(
             f"fovea evaluate --run d/run --store d/store --split test --checkpoint {step} "
-            f"--limit {sizes.n_evaluated} --out d/evaluation-{name}.json"
+            f"--temperature {sizes.temperature} --limit {sizes.n_evaluated} --out d/evaluation-{name}.json"
             for name, step in (("untrained", 0), ("warm", sizes.warm_steps), ("trained", sizes.steps))
         ),
     ]
