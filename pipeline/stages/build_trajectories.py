@@ -29,6 +29,7 @@ REVISION = 1
 TABLES = ("trajectories", "expert_calls", "rejects")
 SHARD_QUESTIONS = 64
 EXPERT_DEFAULTS = {  # what an expert has to know of a source
+    ("annotations", "phantom"): {"view_px": 112},  # the input of the policy that the phantom is made for
     ("annotations", "slake"): {"sides_of": "patient"},
     ("annotations", "vqa-rad"): {"sides_of": "patient"},
 }

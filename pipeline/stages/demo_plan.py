@@ -45,7 +45,7 @@ class Sizes:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"settings": dict(self.settings)}
 
 
-FULL = Sizes("full", n_train=3000, n_test=400, warm_steps=400, grpo_steps=110, save_every=85)
+FULL = Sizes("full", n_train=3000, n_test=400, warm_steps=550, grpo_steps=120, save_every=67)
 SHORT = Sizes("short", n_train=300, n_test=40, warm_steps=60, grpo_steps=4, save_every=32, n_evaluated=40)
 
 
@@ -139,7 +139,6 @@ def _search(demo: Demo) -> Step:
         "--source": SOURCE,
         "--expert": EXPERT,
         "--looks-max": demo.sizes.looks_max,
-        "--expert-set": f"view_px={demo.sizes.view_px}",
         "--workers": demo.workers,
     }
     arguments = ("build-trajectories", *_spelled(options))

@@ -78,7 +78,7 @@ def test_the_commands_in_order():
         f"fovea ingest phantom --store d/store --level L0 --train {sizes.n_train} --validation 0 "
         f"--test {sizes.n_test} --workers 3",
         f"fovea build-trajectories --store d/store --source phantom --expert annotations --looks-max {sizes.looks_max} "
-        "--expert-set view_px=112 --workers 3",
+        "--workers 3",
         "fovea audit --store d/store --json",
         f"fovea train --store d/store --recipe tiny --out d/run --set warm.steps={sizes.warm_steps} "
         f"--set run.steps={sizes.grpo_steps} --set run.save_every={sizes.save_every} --set warm.schedule.lr=0.002",
