@@ -40,6 +40,7 @@ class Evaluation:
     label: str
     checkpoint: str
     store_digest: str
+    temperature: float  # its episodes were sampled at; 0 is greedy
     overall: Score
     by_type: Mapping[str, Score]
     played: tuple[Played, ...]
@@ -126,6 +127,7 @@ def _evaluation(plain: Mapping[str, Any], label: str) -> Evaluation:
         label=label,
         checkpoint=plain["checkpoint"],
         store_digest=plain["store_digest"],
+        temperature=float(plain["temperature"]),
         overall=_score(plain["overall"]),
         by_type={name: _score(one) for name, one in plain["by_type"].items()},
         played=tuple(map(_played, plain["episodes"])),

@@ -61,8 +61,14 @@ def _headline(untrained: Evaluation, warm: Evaluation, trained: Evaluation) -> s
     return (
         f"After training, the policy answers {in_words(trained.overall)} of {trained.overall.n} test questions; "
         f"untrained it answered {percent(untrained.overall.accuracy)}, "
-        f"after the warm start {percent(warm.overall.accuracy)}."
+        f"after the warm start {percent(warm.overall.accuracy)}. {_decoding(trained.temperature)}"
     )
+
+
+def _decoding(temperature: float) -> str:
+    if temperature == 0:
+        return "Episodes are greedy."
+    return f"Episodes are sampled at temperature {temperature:g}, as in training: that is what GRPO improves."
 
 
 def _against_majority(score: Score) -> str:

@@ -94,6 +94,7 @@ def evaluation(demo: Demo, name: str, step: int) -> dict[str, Any]:
         "slice": QUESTIONS_SLICE,
         "split": "test",
         "store_digest": Store(demo.store).head().digest,
+        "temperature": 0.7,
         "overall": _summary(is_right),
         "by_kind": {},
         "by_type": {kind: _summary(rights) for kind, rights in by_type.items()},

@@ -8,7 +8,7 @@ from pipeline.stages.demo_verdict import Changed, changed, claims, crop_only, li
 
 def evaluation(label: str, score: Score, rights: str = "", **by_type: Score) -> Evaluation:
     played = tuple(Played(f"q{at}", "a", mark == "+", (), ()) for at, mark in enumerate(rights))
-    return Evaluation(label, "step-000000", "digest", score, by_type, played)
+    return Evaluation(label, "step-000000", "digest", 0.7, score, by_type, played)
 
 
 def results(trained: Score, before: str = "", after: str = "", **by_type: Score) -> Results:
