@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import trainer.batched
 import trainer.shared_prefix
@@ -21,7 +19,7 @@ from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
 from trainer.recipe import Recipe, RunConfig
 from trainer.sequences import image_spans
-from trainer.updates import _batches, dual_stream, imitate
+from trainer.updates import dual_stream, imitate
 
 T = 0.7
 RECIPE = Recipe(run=RunConfig(temperature=T))
@@ -295,12 +293,3 @@ def test_imitation_without_any_weight_leaves_no_gradient(exact, groups, gradient
     episode = groups[0].of("expert")[0].episode
     metrics, grads = gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0, 0.0, 0.0))], RECIPE))
     assert (metrics["loss"], grads) == (0.0, {})
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12), most=st.integers(1, 120))
-def test_batches_hold_every_row_once_within_the_budget(lengths, most):
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    batches = _batches(order, lengths, most)
-    assert [index for batch in batches for index in batch] == order
-    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= most for batch in batches)
