@@ -46,7 +46,7 @@ class Sizes:
 
 
 FULL = Sizes("full", n_train=3000, n_test=400, warm_steps=550, grpo_steps=120, save_every=67)
-SHORT = Sizes("short", n_train=300, n_test=40, warm_steps=60, grpo_steps=4, save_every=32, n_evaluated=40)
+SHORT = Sizes("short", n_train=300, n_test=40, warm_steps=100, grpo_steps=6, save_every=53, n_evaluated=40)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pipeline.stages.demo import PROGRAM, StepError, command, demo
 from pipeline.stages.demo_plan import FULL, SHORT, Demo, Sizes, steps
 from schemas.errors import UsageError
 from schemas.reader import Store
+from trainer.recipe import load_recipe
 
 SCRIPT = """import json, os, shutil, signal, sys
 with open({log!r}, "a") as log:
@@ -94,6 +96,15 @@ def test_the_commands_in_order():
 def test_sizes_make_sense(sizes: Sizes):
     assert sizes.n_evaluated is None or sizes.n_evaluated <= sizes.n_test
     assert json.loads(json.dumps(sizes.plain())) == sizes.plain()
+
+
+@pytest.mark.parametrize("sizes", [FULL, SHORT])
+def test_the_recipe_takes_the_settings_of_the_demo(sizes: Sizes):
+    (train,) = (one for one in steps(Demo(Path("d"), sizes)) if one.name == "train")
+    overrides = [value for flag, value in pairwise(train.arguments) if flag == "--set"]
+    recipe = load_recipe(sizes.recipe, overrides)
+    assert (recipe.warm.steps, recipe.run.steps) == (sizes.warm_steps, sizes.grpo_steps)
+    assert recipe.run.temperature == sizes.temperature
 
 
 def test_a_path_with_a_blank_can_be_pasted():
