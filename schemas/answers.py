@@ -33,9 +33,9 @@ _QUOTES = "\"'`*_"  # markdown emphasis encloses like a quote; the star of T2* d
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "「": "」", "《": "》"}
 _ONLY_MARKS = _TRAILING + _QUOTES + "".join(_BRACKETS) + "".join(_BRACKETS.values())
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_LEAD = re.compile(r"(?:(?:the )?(?:(?:correct|final|best|right) )?(?:answer|option|choice)\b(?: is)?:? ?){1,2}")
-_LETTER = re.compile(r"\(?([a-z])(?:[).:,]+|(?= )|$)(?: - )? ?(.*)")
-_OWN_LETTER = re.compile(r"\(?([a-z])[).:]+ ?(.+)")
+_LEAD = re.compile(r"(?:(?:the )?(?:(?:correct|final|best|right) )?(?:answer|option|choice)\b(?: is)?:? ?){1,2}", re.I)
+_LETTER = re.compile(r"\(?([a-z])(?:[).:,]+|(?= )|$)(?: - )? ?(.*)", re.I | re.A)
+_OWN_LETTER = re.compile(r"\(?([a-z])[).:]+ ?(.+)", re.I | re.A)
 
 
 def judge(response: str, gold: str, kind: Kind, options: Sequence[str] = ()) -> bool:
@@ -56,23 +56,24 @@ def judge(response: str, gold: str, kind: Kind, options: Sequence[str] = ()) -> 
     return _is_gold_option(response, gold, options) if kind == "choice" else said == wanted
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, *, folds: bool = True) -> str:
     """The form in which two answers are compared.
 
     NFKC and case folding; single blanks; trailing punctuation and enclosing quotes or brackets off; "x-ray" one word,
     other hyphens inside words blanks; one…ten as digits; "the", and a leading "a" or "an", dropped from several words
     (elsewhere an "a" means something: hepatitis A, group A streptococcus).
     """
-    text = _peel(_plain(text))
+    text = _peel(_plain(text, folds))
     text = re.sub(r"\bx[ -]?ray", "xray", text)
     text = re.sub(r"(?<=\w)-(?=\w)", " ", text)
     text = re.sub(r" ?, ?", ", ", text)
     return " ".join(_NUMBERS.get(word, word) for word in _without_articles(text.split()))
 
 
-def _plain(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.translate(_MARKS).split())
+def _plain(text: str, folds: bool = True) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text.casefold()) if folds else text
+    return " ".join(text.translate(_MARKS).split())
 
 
 def _peel(text: str) -> str:
@@ -115,38 +116,52 @@ def _verdict(response: str) -> bool | None:
 
 
 def _is_gold_option(response: str, gold: str, options: Sequence[str]) -> bool:
-    """Whether the response names one option and no other, and that is the gold one; repeating the gold always does."""
-    if _peel(_plain(response)) == _peel(_plain(gold)):
+    """Whether the response names one option and no other, and that is the gold one; repeating the gold always does.
+
+    Capitals count where they alone tell symbols apart (genotypes AA, Aa and aa), not at the head of a word.
+    """
+    folds = not _capitals_count(options)
+    if _peel(_plain(response, folds)) == _peel(_plain(gold, folds)):
         return True
-    texts = _option_texts(options)
-    golden = [index for index in _named(gold, texts) if index is not None]
+    texts = _option_texts(options, folds)
+    golden = [index for index in _named(gold, texts, folds) if index is not None]
     if not golden:
         return normalise(response) == normalise(gold)
-    return {index for index in _named(response, texts) if index is not None} == {golden[0]}
+    return {index for index in _named(response, texts, folds) if index is not None} == {golden[0]}
 
 
-def _option_texts(options: Sequence[str]) -> list[str]:
+def _capitals_count(options: Sequence[str]) -> bool:
+    """Whether two options differ in capitals alone, and one is a single letter or has a capital behind its first."""
+    alike: dict[str, set[str]] = {}
+    for folded, text in zip(_option_texts(options, True), _option_texts(options, False), strict=True):
+        alike.setdefault(folded, set()).add(text)
+    twins = (text for texts in alike.values() if len(texts) > 1 for text in texts)
+    return any(len(text) == 1 or text[1:] != text[1:].lower() for text in twins)
+
+
+def _option_texts(options: Sequence[str], folds: bool) -> list[str]:
     """Normalised texts, without the letters where every option carries its own ("A:Diffuse", "B:Focal")."""
-    own = [_OWN_LETTER.fullmatch(_plain(option)) for option in options]
-    if all(match and match[1] == chr(ord("a") + index) for index, match in enumerate(own)):
-        return [normalise(match[2]) for match in own if match]
-    return [normalise(option) for option in options]
+    own = [_OWN_LETTER.fullmatch(_plain(option, folds)) for option in options]
+    if all(match and match[1].lower() == chr(ord("a") + index) for index, match in enumerate(own)):
+        return [normalise(match[2], folds=folds) for match in own if match]
+    return [normalise(option, folds=folds) for option in options]
 
 
-def _named(text: str, texts: list[str]) -> tuple[int | None, int | None]:
+def _named(text: str, texts: list[str], folds: bool) -> tuple[int | None, int | None]:
     """The option named by letter (alone, or before its own text) and by text; equal texts count as their first."""
-    plain = _peel(_plain(text))
+    plain = _peel(_plain(text, folds))
     lead = _LEAD.match(plain)
     claim = _peel(plain[lead.end() :] if lead else plain)
-    by_text = next((texts.index(form) for form in map(normalise, (text, claim)) if form and form in texts), None)
-    return _by_letter(claim, texts), by_text
+    forms = (normalise(text, folds=folds), normalise(claim, folds=folds))
+    by_text = next((texts.index(form) for form in forms if form and form in texts), None)
+    return _by_letter(claim, texts, folds), by_text
 
 
-def _by_letter(claim: str, texts: list[str]) -> int | None:
+def _by_letter(claim: str, texts: list[str], folds: bool) -> int | None:
     match = _LETTER.fullmatch(claim)
     if match is None:
         return None
-    index, rest = ord(match[1]) - ord("a"), normalise(match[2])
+    index, rest = ord(match[1].lower()) - ord("a"), normalise(match[2], folds=folds)
     if not texts:  # nothing to check the letter against
         return None if rest else index
     if index >= len(texts) or rest not in ("", texts[index]):

@@ -216,6 +216,15 @@ def test_choice(gold, response, right):
         ("B", "Option (B)", (), True),
         ("B", "B. MRI", (), False),
         ("MRI", "mri", (), True),
+        ("B", "B", ("AA", "Aa", "aa", "BB"), True),  # capitals alone tell genotypes apart
+        ("Aa", "B", ("AA", "Aa", "aa", "BB"), True),
+        ("B. Aa", "B", ("AA", "Aa", "aa", "BB"), True),
+        ("The answer is Aa", "Aa", ("AA", "Aa", "aa", "BB"), True),
+        ("A", "B", ("AA", "Aa", "aa", "BB"), False),
+        ("C", "B", ("AA", "Aa", "aa", "BB"), False),
+        ("aa", "B", ("AA", "Aa", "aa", "BB"), False),
+        ("bb", "D", ("AA", "Aa", "aa", "BB"), False),
+        ("A", "B", ("A", "a", "B", "b"), False),
         ("the node", "Node", ("cyst", "mass"), True),  # a gold that is no option is judged as if open
     ],
 )
