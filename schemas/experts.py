@@ -16,9 +16,13 @@ from schemas.records import Question
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Where is anything that matters for the question? `visited` is filled only for an expert that `rescans`."""
+    """Where on this image of the question is anything that matters for it?
+
+    `visited_xyxy_px`, boxes on this image, is filled only for an expert that `rescans`.
+    """
 
     visited_xyxy_px: tuple[Box, ...] = ()
+    image: int = 0  # index into the question's image_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Drill:
     label: str
     look_xyxy_px: Box
     round: int
+    image: int = 0  # index into the question's image_ids
 
 
 Query = Scan | Drill
@@ -63,7 +68,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One query on one image of one question; `image` is a decoded PIL image of the stored bytes."""
+    """One query on one image of one question; `image` is that image, decoded by Pillow from the stored bytes."""
 
     question: Question
     image_id: str
@@ -96,7 +101,7 @@ class Expert(Protocol):
 
 
 def call_id(expert: str, question_id: str, image_id: str, query: Query) -> str:
-    """sha256 of who was asked what on which image; never of the history that led to the question."""
+    """sha256 of who was asked what on which image, wherever the question has it; never of the history before it."""
     what: list[object] = [expert, question_id, image_id]
     match query:
         case Scan(visited):

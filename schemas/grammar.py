@@ -5,12 +5,14 @@
                               "arguments": {"bbox_2d": [x0, y0, x1, y1], "label": "…"}}</tool_call>
     both      … or <answer>…</answer> in place of the look
 
+Where a question has several images, a look names its own: ``"image": 2`` beside the box, numbered as in `<image 2>`.
 Text between tags is kept as it is written, blanks included, so ``parse(render(turn)) == turn``. This module judges form
 only: whether a box lies in the image is `schemas.frames`' business, whether an answer is right `schemas.answers`'.
 Nothing here raises on what a model wrote, and no message repeats it.
 """
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from schemas.frames import WireBox
 TURN_CHARS_MAX = 16_384
 REASONING_CHARS_MAX = 4_096  # what `clean_reasoning` keeps; a label of this length still fits beside it
 COORDINATE_MAX = 1_000_000
-RULES = ("length", "text", "order", "outside", "json", "tool", "box", "label", "answer")
+RULES = ("length", "text", "order", "outside", "json", "tool", "box", "image", "label", "answer")
 
 _TAGS = ("reasoning", "action", "answer", "feedback", "think", "tool_call", "tool_response")
 _TAG = re.compile(rf"</?(?:{'|'.join(_TAGS)})/?>|<\|[^\s<>|]+\|>", re.ASCII | re.IGNORECASE)
@@ -31,11 +33,15 @@ _BLANKS = " \t\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A request for a crop; `box` is in wire coordinates and may still be out of frame or inverted."""
+    """A request for a crop; `box` is in wire coordinates and may still be out of frame or inverted.
+
+    `image` counts from 1 and may still be beyond the last image; None where no image is named.
+    """
 
     reasoning: str
     box: WireBox
     label: str | None = None
+    image: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,8 @@ class _Broken(Exception):
 def render(turn: Turn, dialect: Dialect) -> str:
     """The text of one turn; ValueError where it would not parse back to the same turn."""
     match turn:
-        case Look(reasoning, box, label):
-            tag, body = dialect.look_tag, json.dumps(_call(box, label, dialect), ensure_ascii=False)
+        case Look(reasoning):
+            tag, body = dialect.look_tag, json.dumps(_call(turn, dialect), ensure_ascii=False)
         case Answer(reasoning, body):
             tag = "answer"
     text = f"<{dialect.reasoning_tag}>{reasoning}</{dialect.reasoning_tag}><{tag}>{body}</{tag}>"
@@ -134,8 +140,7 @@ def _parse(text: str, dialect: Dialect) -> Turn:
         raise _Broken("text", "The turn is not valid Unicode text.")
     reasoning, tag, body = _sections(text, dialect)
     if tag == dialect.look_tag:
-        box, label = _read_call(body, dialect)
-        return Look(reasoning, box, label)
+        return Look(reasoning, *_read_call(body, dialect))
     if not body.strip():
         raise _Broken("answer", "The answer is empty.")
     return Answer(reasoning, body)
@@ -157,24 +162,24 @@ def _sections(text: str, dialect: Dialect) -> tuple[str, str, str]:
     return text[tags[0].end() : tags[1].start()], act, text[tags[2].end() : tags[3].start()]
 
 
-def _call(box: WireBox, label: str | None, dialect: Dialect) -> dict[str, object]:
-    inner: dict[str, object] = {dialect.box_key: list(box)}
-    if label is not None:
-        inner["label"] = label
+def _call(look: Look, dialect: Dialect) -> dict[str, object]:
+    inner: dict[str, object] = {dialect.box_key: list(look.box)}
+    beside = {"label": look.label, "image": look.image}
+    inner |= {key: value for key, value in beside.items() if value is not None}
     return {"name": dialect.tool, **({dialect.arguments_key: inner} if dialect.arguments_key else inner)}
 
 
-def _read_call(body: str, dialect: Dialect) -> tuple[WireBox, str | None]:
-    call = _object(_read_json(body), {"name", dialect.arguments_key or dialect.box_key})
+def _read_call(body: str, dialect: Dialect) -> tuple[WireBox, str | None, int | None]:
+    beside = {"image"} if dialect.arguments_key is None else set()
+    call = _object(_read_json(body), {"name", dialect.arguments_key or dialect.box_key}, beside)
     if call["name"] != dialect.tool:
         raise _Broken("tool", f"The only tool is {dialect.tool}.")
-    if dialect.arguments_key is None:
-        return _box(call[dialect.box_key]), None
-    arguments = _object(call[dialect.arguments_key], {dialect.box_key}, {"label"})
-    return _box(arguments[dialect.box_key]), _label(arguments)
+    if dialect.arguments_key is not None:
+        call = _object(call[dialect.arguments_key], {dialect.box_key}, {"label", "image"})
+    return _box(call[dialect.box_key]), _label(call), _image(call)
 
 
-def _object(value: object, required: set[str], optional: frozenset[str] | set[str] = frozenset()) -> dict[str, object]:
+def _object(value: object, required: set[str], optional: set[str]) -> dict[str, object]:
     if not isinstance(value, dict) or not required <= value.keys() <= required | optional:
         raise _Broken("tool", f"The call must be an object with exactly these keys: {', '.join(sorted(required))}.")
     return value
@@ -188,10 +193,19 @@ def _box(value: object) -> WireBox:
     return tuple(value)
 
 
-def _label(arguments: dict[str, object]) -> str | None:
-    if "label" not in arguments:
+def _image(call: dict[str, object]) -> int | None:
+    if "image" not in call:
         return None
-    label = arguments["label"]
+    number = call["image"]
+    if type(number) is not int or number < 1:
+        raise _Broken("image", "The image must be a whole number from 1 on.")
+    return number
+
+
+def _label(call: dict[str, object]) -> str | None:
+    if "label" not in call:
+        return None
+    label = call["label"]
     # JSON escapes can smuggle in what the text itself does not show
     if not isinstance(label, str) or _TAG.search(label) or _SURROGATE.search(label):
         raise _Broken("label", "The label must be plain text without tags.")
@@ -204,8 +218,8 @@ def _read_json(body: str) -> object:
             body,
             object_pairs_hook=_unique,
             parse_int=_integer,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
+            parse_float=_no_integer,
+            parse_constant=_no_integer,
         )
     except (ValueError, RecursionError):
         raise _Broken("json", "The call is not valid JSON.") from None
@@ -221,5 +235,5 @@ def _integer(digits: str) -> int:
     return int(digits) if len(digits) <= 8 else COORDINATE_MAX + 1  # never converts thousands of digits
 
 
-def _refuse_number(_: str) -> float:
-    raise _Broken("box", "The box must be four integers: left, top, right, bottom.")
+def _no_integer(_: str) -> float:
+    return math.nan  # no place of a call takes it, and each place says so in its own words

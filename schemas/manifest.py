@@ -103,7 +103,7 @@ class Manifest:
                 )
             slices = {key: Slice.from_json(one) for key, one in plain["slices"].items()}
             manifest = cls(plain["version"], plain["parent"], slices)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"not a manifest: {error}", where=where, fix="restore the file from a copy") from error
         if manifest.to_bytes() != data or any(key != one.key for key, one in slices.items()):
             raise StoreError("manifest was edited: its bytes are not canonical", where=where, fix="restore the file")

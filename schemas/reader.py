@@ -25,7 +25,8 @@ from schemas.tables import TABLES
 
 CACHE_BYTES = 1 << 30  # of images: random access over a few thousand of them stays in memory
 VERSION = re.compile(r"v([1-9][0-9]*)\.json")
-NUMBER = re.compile(r"v([0-9]+)|([0-9]{1,7})")  # more digits without a v are the start of a digest
+NUMBER = re.compile(r"v([0-9]{1,18})|([0-9]{1,7})")  # more digits without a v are the start of a digest
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
@@ -46,6 +47,8 @@ class Store:
         self.root = Path(root)
         if URL.match(str(root)) or (self.root.exists() and not self.root.is_dir()):
             raise UsageError(f"stores are local folders; {root} is none", fix="give another path to --store")
+        if SURROGATE.search(str(root)):  # Arrow and duckdb know only paths that are text
+            raise UsageError(f"a store cannot be at {str(root)!a}", fix="give it a name in UTF-8")
 
     @property
     def manifests(self) -> Path:
@@ -63,6 +66,8 @@ class Store:
         except FileNotFoundError:
             have = ", ".join(f"v{number}" for number in self.versions()) or "none"
             raise StoreError(f"no version v{version} here; there are: {have}", where=self.root) from None
+        except OSError as error:
+            raise StoreError(f"cannot be read: {error.strerror}", where=path) from error
         manifest = Manifest.from_bytes(data, where=path)
         if manifest.version != version:
             raise StoreError(f"file holds version {manifest.version}", where=path, fix="restore the file from a copy")

@@ -26,8 +26,27 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashes:
+    """What near copies of an image have nearly in common, in hex; all null where a picture has too little in it.
+
+    An inverse needs no hash of its own: its bits are the complement. `trimmed` is without its uniform border.
+    """
+
+    pdq: str | None = None  # 64 digits
+    pdq_mirror: str | None = None
+    pdq_trimmed: str | None = None
+    phash: str | None = None  # 16 digits
+    phash_mirror: str | None = None
+    phash_trimmed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
-    """One stored image; `data` are the bytes whose sha256 is `image_id`."""
+    """One stored image; `data` are the bytes whose sha256 is `image_id`.
+
+    `origin` is "family:name" of the picture this is a copy of (nih:00000550_000.png), `group_key` the article or
+    volume it was taken from (article:PMC1064097), `patient_key` a keyed hash; each null when unknown.
+    """
 
     image_id: str
     data: bytes
@@ -38,6 +57,10 @@ class Image:
     pixel_sha256: str
     source: str
     licence: str
+    hashes: Hashes = Hashes()
+    origin: str | None = None
+    patient_key: str | None = None
+    group_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,19 @@ class Question:
     phrase_type: str | None = None
     regions: tuple[Region, ...] = ()
     patient_key: str | None = None
+    answer_type: str | None = None  # the source's own OPEN or CLOSED
+    source_split: str | None = None  # where the source had it, if it was moved
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one annotator says of one image: 1 present, 0 absent, −1 uncertain, null not mentioned."""
+
+    image_id: str
+    finding: str
+    value: int | None
+    annotator: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +115,7 @@ class Step:
 
     `candidates`, `candidate_confidences`, `nucleus`, `probability` and `rank` describe the choice of the region and
     are empty or null where nothing was chosen (scans, rounds after the first). `confidence_*` and `delta_c` are null
-    for scans; `confidence_after` and `delta_c` also for unasked looks.
+    for scans; `confidence_after` and `delta_c` also for unasked looks. `image` indexes the trajectory's image_ids.
     """
 
     mode: str
@@ -97,16 +133,18 @@ class Step:
     rank: int | None
     call_id: str | None
     text: str
+    image: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KnownRegion:
-    """A region of a trajectory; its index is its id. `box_xyxy_px` is the box it entered with."""
+    """A region of a trajectory; its index is its id. `box_xyxy_px` is the box it entered with, on image `image`."""
 
     box_xyxy_px: Box
     label: str
     confidence: float
     call_id: str | None
+    image: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +161,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
+    """`image_ids` are all images of the question, in its order."""
+
     question_id: str
-    image_id: str
+    image_ids: tuple[str, ...]
     source: str
     split: str
     variant: int

@@ -13,6 +13,8 @@ from schemas.boxes import Box
 from schemas.columns import Table, check
 from schemas.records import (
     ExpertCall,
+    Finding,
+    Hashes,
     Image,
     KnownRegion,
     Question,
@@ -34,6 +36,8 @@ def _scalars(record: type, table: Table) -> tuple[str, ...]:
 
 
 IMAGE = _scalars(Image, TABLES["images"])
+HASHES = _scalars(Hashes, TABLES["images"])
+FINDING = _scalars(Finding, TABLES["findings"])
 QUESTION = _scalars(Question, TABLES["questions"])
 CALL = _scalars(ExpertCall, TABLES["expert_calls"])
 TRAJECTORY = _scalars(Trajectory, TABLES["trajectories"])
@@ -67,11 +71,22 @@ def _pick(record: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def image_row(image: Image) -> dict[str, Any]:
-    return {**_pick(image, IMAGE), "image": {"bytes": image.data, "path": image.path}}
+    file = {"bytes": image.data, "path": image.path}
+    return {**_pick(image, IMAGE), **_pick(image.hashes, HASHES), "image": file}
 
 
 def image_from(row: dict[str, Any]) -> Image:
-    return Image(data=row["image"]["bytes"], path=row["image"]["path"], **{name: row[name] for name in IMAGE})
+    hashes = Hashes(**{name: row[name] for name in HASHES})
+    file = row["image"]
+    return Image(data=file["bytes"], path=file["path"], hashes=hashes, **{name: row[name] for name in IMAGE})
+
+
+def finding_row(finding: Finding) -> dict[str, Any]:
+    return _pick(finding, FINDING)
+
+
+def finding_from(row: dict[str, Any]) -> Finding:
+    return Finding(**row)
 
 
 def question_row(question: Question) -> dict[str, Any]:
@@ -132,6 +147,7 @@ STEP = {  # column -> field of Step
     "step_rank": "rank",
     "step_call_id": "call_id",
     "step_text": "text",
+    "step_image": "image",
 }
 TUPLES = ("candidates", "candidate_confidences", "nucleus")
 
@@ -140,11 +156,13 @@ def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
     regions, steps = trajectory.regions, trajectory.steps
     return {
         **_pick(trajectory, TRAJECTORY),
+        "image_ids": list(trajectory.image_ids),
         **_pick(trajectory.rule, RULE),
         **_edges("region", [region.box_xyxy_px for region in regions]),
         "region_label": [region.label for region in regions],
         "region_conf": [region.confidence for region in regions],
         "region_call_id": [region.call_id for region in regions],
+        "region_image": [region.image for region in regions],
         **_edges("step", [step.box_xyxy_px for step in steps]),
         **_edges("step_look", [step.look_xyxy_px for step in steps]),
         **{column: [getattr(step, field) for step in steps] for column, field in STEP.items()},
@@ -152,9 +170,11 @@ def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def trajectory_from(row: dict[str, Any]) -> Trajectory:
-    regions = zip(boxes_of(row, "region"), row["region_label"], row["region_conf"], row["region_call_id"], strict=True)
+    columns = (row[f"region_{name}"] for name in ("label", "conf", "call_id", "image"))
+    regions = zip(boxes_of(row, "region"), *columns, strict=True)
     return Trajectory(
         **{name: row[name] for name in TRAJECTORY},
+        image_ids=tuple(row["image_ids"]),
         rule=Rule(**{name: row[name] for name in RULE}),
         regions=tuple(KnownRegion(*values) for values in regions),
         steps=tuple(_steps(row)),
@@ -180,6 +200,7 @@ def reject_from(row: dict[str, Any]) -> Reject:
 TO_ROW: dict[str, Callable[[Any], dict[str, Any]]] = {
     "images": image_row,
     "questions": question_row,
+    "findings": finding_row,
     "expert_calls": call_row,
     "trajectories": trajectory_row,
     "rejects": reject_row,
@@ -187,6 +208,7 @@ TO_ROW: dict[str, Callable[[Any], dict[str, Any]]] = {
 FROM_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
     "images": image_from,
     "questions": question_from,
+    "findings": finding_from,
     "expert_calls": call_from,
     "trajectories": trajectory_from,
     "rejects": reject_from,

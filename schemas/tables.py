@@ -32,6 +32,17 @@ IMAGES = Table(
         col("pixel_sha256", STRING, "sha256 of mode, size and decoded pixels: equal for re-encoded lossless copies"),
         col("source", STRING, "data set the image came with"),
         col("licence", STRING, "SPDX id or words of the licence of the image"),
+        col("pdq", STRING, "PDQ hash of the picture, 256 bits in hex; null where it has too little in it", null=True),
+        col("pdq_mirror", STRING, "PDQ hash of its mirror image", null=True),
+        col("pdq_trimmed", STRING, "PDQ hash without its uniform border", null=True),
+        col("phash", STRING, "pHash of the picture, 64 bits in hex; null where the PDQ hash is", null=True),
+        col("phash_mirror", STRING, "pHash of its mirror image", null=True),
+        col("phash_trimmed", STRING, "pHash without its uniform border", null=True),
+        col("origin", STRING, "family:name of the picture this is a copy of, where known", null=True),
+        col(
+            "patient_key", STRING, "keyed hash of the patient, null when unknown or restricted without a key", null=True
+        ),
+        col("group_key", STRING, "article or volume the picture was taken from, where known", null=True),
     ),
     ids=("image_id",),
     dictionary=("modality", "source", "licence"),
@@ -61,9 +72,20 @@ QUESTIONS = Table(
         col(
             "patient_key", STRING, "keyed hash of the patient, null when unknown or restricted without a key", null=True
         ),
+        col("answer_type", STRING, "the source's own label, OPEN or CLOSED, where it has one", null=True),
+        col("source_split", STRING, "split in the source, where it is another one here", null=True),
     ),
     ids=("question_id",),
-    dictionary=("source", "split", "answer_kind", "question_type", "language", "phrase_type"),
+    dictionary=(
+        "source",
+        "split",
+        "answer_kind",
+        "question_type",
+        "language",
+        "phrase_type",
+        "answer_type",
+        "source_split",
+    ),
 )
 
 EXPERT_CALLS = Table(
@@ -96,7 +118,7 @@ TRAJECTORIES = Table(
     ("question_id", "origin", "variant"),
     (
         col("question_id", STRING, "question searched for"),
-        col("image_id", STRING, "image searched"),
+        col("image_ids", STRINGS, "images searched: all of the question, in its order"),
         col("source", STRING, "data set of the question"),
         col("split", STRING, "train, validation or test"),
         col("variant", INT, "0 for plain GRN and ablations, 1…6 for CVS"),
@@ -116,6 +138,7 @@ TRAJECTORIES = Table(
         col("region_label", STRINGS, "what each region is called; the index is the region's id"),
         col("region_conf", FLOATS, "confidence each region entered with"),
         col("region_call_id", STRINGS, "call that named each region; null for regions no call named"),
+        col("region_image", INTS, "image each region lies on: index into image_ids, from 0"),
         col("step_mode", STRINGS, "scan, drill, or look (gazed at without asking)"),
         col("step_round", INTS, "drill round of the region, from 1; 0 for a scan"),
         col("step_region", INTS, "region id; null for a scan"),
@@ -131,6 +154,7 @@ TRAJECTORIES = Table(
         col("step_rank", INTS, "rank of the chosen region, 0 = most probable; null without a choice"),
         col("step_call_id", STRINGS, "expert call of the step; null for unasked looks"),
         col("step_text", STRINGS, "the expert's words"),
+        col("step_image", INTS, "image scanned or looked at: index into image_ids, from 0"),
         col("stop_reason", STRING, "confident, length or exhausted"),
         col("n_looks", INT, "drills and unasked looks"),
         col("answer", STRING, "answer the trajectory ends with; null when nobody gave one", null=True),
@@ -138,6 +162,21 @@ TRAJECTORIES = Table(
     ),
     ids=("question_id",),
     dictionary=("source", "split", "origin", "origin_fallback", "expert", "crossing", "stop_reason", "answer_source"),
+)
+
+FINDINGS = Table(
+    "findings",
+    "One label that one annotator gave one image.",
+    ("image_id", "finding", "annotator"),
+    (
+        col("image_id", STRING, "image the label is about"),
+        col("finding", STRING, "name of the finding, as the source spells it"),
+        col("value", INT, "1 present, 0 absent, -1 uncertain; null where it is not mentioned", null=True),
+        col("annotator", STRING, "who says so: a reader's number, the name of a labeller, or consensus"),
+        col("source", STRING, "data set of the label"),
+    ),
+    ids=("image_id",),
+    dictionary=("finding", "annotator", "source"),
 )
 
 REJECTS = Table(
@@ -155,4 +194,6 @@ REJECTS = Table(
     dictionary=("stage", "source", "shard", "error_class"),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (IMAGES, QUESTIONS, EXPERT_CALLS, TRAJECTORIES, REJECTS)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (IMAGES, QUESTIONS, FINDINGS, EXPERT_CALLS, TRAJECTORIES, REJECTS)
+}

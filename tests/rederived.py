@@ -20,7 +20,8 @@ class _Known:
     row: Trajectory
     boxes: list
     confidences: list
-    calls: set = field(default_factory=set)
+    n_images: int = 1
+    calls: set = field(default_factory=set)  # (call id, image) of every scan
     visited: list = field(default_factory=list)
     focus: int | None = None
     gain: float = -math.inf
@@ -28,8 +29,8 @@ class _Known:
     n_looks: int = 0
 
     def is_known(self, region: int) -> bool:
-        call = self.row.regions[region].call_id
-        return call in self.calls if call else True
+        known = self.row.regions[region]
+        return (known.call_id, known.image) in self.calls if known.call_id else True
 
     def open(self) -> list[int]:
         return [
@@ -37,22 +38,32 @@ class _Known:
             for region in range(len(self.boxes))
             if self.is_known(region)
             and region not in self.visited
-            and not any(overlap(self.boxes[region], self.boxes[other]) > 0.5 for other in self.visited)
+            and not any(
+                self.image(other) == self.image(region) and overlap(self.boxes[region], self.boxes[other]) > 0.5
+                for other in self.visited
+            )
         ]
 
+    def image(self, region: int) -> int:
+        return self.row.regions[region].image
 
-def problems(row: Trajectory, size: tuple[int, int]) -> list[str]:
+
+def problems(row: Trajectory, sizes: list[tuple[int, int]]) -> list[str]:
     """What is wrong with a row of origin grn, cvs, scan_only or drill_only; empty when nothing is."""
-    known = _Known(row, [r.box_xyxy_px for r in row.regions], [r.confidence for r in row.regions])
+    boxes, confidences = [r.box_xyxy_px for r in row.regions], [r.confidence for r in row.regions]
+    known = _Known(row, boxes, confidences, len(sizes))
     wrong: list[str] = []
     for index, step in enumerate(row.steps):
         before = row.steps[index - 1] if index else None
+        after = row.steps[index + 1] if index + 1 < len(row.steps) else None
         if reason := _reason_to_stop(known):
             wrong.append(f"step {index} comes after {reason}")
         if step.mode == "scan":
-            wrong += _scan(known, step, before)
+            wrong += _first_scan(known, step, index) if index < len(sizes) else _scan(known, step, before, after)
         else:
-            wrong += _look(known, step, before, size)
+            wrong += _look(known, step, before, sizes[step.image])
+    if row.origin != "drill_only" and not all(known.is_known(region) for region in range(len(boxes))):
+        wrong.append("a region that no scan named")
     reason = _reason_to_stop(known) or ("exhausted" if not _keeps(known) and not known.open() else "none")
     if reason != row.stop_reason:
         wrong.append(f"stopped as {row.stop_reason}, should be {reason}")
@@ -63,34 +74,57 @@ def problems(row: Trajectory, size: tuple[int, int]) -> list[str]:
 
 def _reason_to_stop(known: _Known) -> str | None:
     rule = known.row.rule
-    if known.row.origin_fallback and known.n_looks == 1:
+    if known.row.origin_fallback and known.n_looks == known.n_images:
         return "exhausted"
-    if known.focus is not None and known.confidences[known.focus] > rule.confident_at:
+    is_told = known.focus is not None and not known.row.origin_fallback
+    if is_told and known.confidences[known.focus] > rule.confident_at:
         return "confident"
     return "length" if known.n_looks == rule.looks_max else None
 
 
 def _keeps(known: _Known) -> bool:
-    return known.focus is not None and known.gain >= known.row.rule.gain_min
+    is_told = known.focus is not None and not known.row.origin_fallback
+    return is_told and known.gain >= known.row.rule.gain_min
 
 
-def _scan(known: _Known, step: Step, before: Step | None) -> list[str]:
+def _first_scan(known: _Known, step: Step, index: int) -> list[str]:
+    known.calls.add((step.call_id, step.image))
+    return _scan_shape(known, step) + ([] if step.image == index else [f"scan {index} of image {step.image}"])
+
+
+def _scan_shape(known: _Known, step: Step) -> list[str]:
     wrong = []
     if any(value is not None for value in (step.region, step.box_xyxy_px, step.look_xyxy_px, step.probability)):
         wrong.append("a scan with a region")
     if step.round != 0 or step.candidates or step.nucleus or known.row.origin == "drill_only":
         wrong.append("a scan that cannot be")
-    if before is not None and (before.mode == "scan" or _keeps(known)):
+    return wrong
+
+
+def _scan(known: _Known, step: Step, before: Step, after: Step | None) -> list[str]:
+    """A free re-scan before a choice; or, with nothing left, one of a round through the images."""
+    wrong = _scan_shape(known, step)
+    if _keeps(known):
         wrong.append("a scan in place of a drill")
-    is_free = step.call_id in known.calls
-    if is_free != bool(before is not None and known.open()) or (is_free and step.text):
-        wrong.append("asked although regions were left, or not asked although none was")
-    known.calls.add(step.call_id)
+    if known.open():
+        is_cited = (step.call_id, step.image) in known.calls
+        if before.mode == "scan" or after is None or after.image != step.image or not is_cited or step.text:
+            wrong.append("not the free re-scan of the image looked at next")
+        return wrong
+    if step.image != (before.image + 1 if before.mode == "scan" else 0):
+        wrong.append(f"a re-scan of image {step.image}, out of order")
+    known.calls.add((step.call_id, step.image))
+    if bool(known.open()) != (after is not None and after.mode != "scan"):
+        wrong.append("a look without a new region, or a scan in spite of one")
+    if after is None and step.image != known.n_images - 1:
+        wrong.append("a round of re-scans that ends too soon")
     return wrong
 
 
 def _look(known: _Known, step: Step, before: Step | None, size: tuple[int, int]) -> list[str]:
     row, region, wrong = known.row, step.region, []
+    if step.image != row.regions[region].image:
+        wrong.append("looked at another image")
     if _keeps(known):
         expected = ((), (), (), None, None, known.round + 1)
         if region != known.focus:

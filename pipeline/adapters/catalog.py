@@ -40,6 +40,11 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _literal(path: str) -> str:
+    """A path that read_parquet takes for itself and for no other one: to it, these three marks are patterns."""
+    return "".join(f"[{mark}]" if mark in "*?[" else mark for mark in path)
+
+
 def duckdb_type(type_: pa.DataType) -> str:
     """The DuckDB spelling of an Arrow type; KeyError for a type that no table of the contract uses."""
     if pa.types.is_list(type_):
@@ -52,7 +57,7 @@ def duckdb_type(type_: pa.DataType) -> str:
 
 def catalog_sql(manifest: Manifest, root: str = "") -> str:
     """SQL that makes the views of one version; part paths are prefixed with `root`, or relative to the store."""
-    prefix = f"{root.rstrip('/')}/" if root else ""
+    prefix = f"{_literal(root).rstrip('/')}/" if root else ""
     head = (
         f"-- views of version v{manifest.version}, sha256 {manifest.digest}; generated, do not edit\n"
         "-- plain duckdb: cd STORE && duckdb -init catalog/init.sql\n"
@@ -101,12 +106,13 @@ def open_manifest(store: Store, manifest: Manifest) -> "DuckDBPyConnection":
     con = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
         con.execute(catalog_sql(manifest, str(root)))
-    except duckdb.IOException as error:
+    except duckdb.Error as error:
         con.close()
         raise StoreError(
             f"a part cannot be read: {error}", where=store.root, fix=f"fovea audit --store {store.root}"
         ) from error
-    con.execute(f"SET allowed_directories = [{quoted(str(root / 'data'))}]")
+    folders = sorted({str(root / "data"), _literal(str(root / "data"))})  # a pattern must lie within one too
+    con.execute(f"SET allowed_directories = [{', '.join(map(quoted, folders))}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con

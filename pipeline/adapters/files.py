@@ -17,6 +17,8 @@ from schemas.errors import StoreError
 from schemas.reader import sha256_file
 from schemas.tables import TABLES
 
+CHUNKS = {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20}  # bytes
+
 
 @contextmanager
 def temporary(root: Path) -> Iterator[Path]:
@@ -63,13 +65,19 @@ def replace(root: Path, path: Path, data: bytes) -> None:
         os.replace(fresh, path)
 
 
-def write_parquet(root: Path, folder: Path, stem: str, data: pa.Table) -> tuple[Path, str]:
-    """Write `data` as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes."""
+def write_parquet(
+    root: Path, folder: Path, stem: str, data: pa.Table, *, is_published: bool = True
+) -> tuple[Path, str]:
+    """Write `data` as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes.
+
+    Content-defined chunks are for files that are published: uploads of grown ones then share most of their chunks.
+    """
     table = TABLES[data.schema.metadata[b"fovea.table"].decode()]
     check(table, data, where=folder)
     with temporary(root) as fresh:
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(data, fresh, **_settings(table))
+        chunks = CHUNKS if is_published else False
+        pq.write_table(data, fresh, **_settings(table), use_content_defined_chunking=chunks)
         fsync(fresh)
         digest = sha256_file(fresh)
         path = folder / f"{stem}-{digest[:12]}.parquet"
@@ -79,8 +87,9 @@ def write_parquet(root: Path, folder: Path, stem: str, data: pa.Table) -> tuple[
 
 
 def _settings(table: Table) -> dict[str, object]:
-    """zstd 3, page index, content-defined chunks, byte-stream-split floats, bloom filters on ids; images stay as is."""
+    """zstd 3, page index, byte-stream-split floats, bloom filters on ids; images stay as they are."""
     floats = {leaf: "BYTE_STREAM_SPLIT" for column in table.columns if (leaf := _float_leaf(column.name, column.type))}
+    bloom = {"ndv": table.row_group_rows, "fpp": 0.05}  # pyarrow's own guess reserves megabytes per row group
     binary = any(pa.types.is_struct(column.type) for column in table.columns)
     return {
         "compression": "none" if binary else "zstd",
@@ -88,10 +97,9 @@ def _settings(table: Table) -> dict[str, object]:
         "row_group_size": table.row_group_rows,
         "use_dictionary": list(table.dictionary),
         "column_encoding": floats or None,
-        "bloom_filter_options": dict.fromkeys(table.ids, True) or None,
+        "bloom_filter_options": dict.fromkeys(table.ids, bloom) or None,
         "write_page_index": True,
         "write_page_checksum": True,
-        "use_content_defined_chunking": {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20},
     }
 
 

@@ -6,11 +6,11 @@ lane per split their shards are of, since each split grows at its own end. The s
 give the same bytes.
 """
 
-import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import accumulate, count
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,12 +25,13 @@ from schemas.records import POOL
 from schemas.tables import TABLES
 
 PART_BYTES = 64 << 20
+WRITERS = 2  # parts under way at once, each a few times its size in memory
 Lane = tuple[str, ...]  # the splits that shards are of
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One work file of a run; `keep` says which of its rows are wanted, None means all."""
+    """One work file of a run; `keep` says which of its rows are wanted, None means all, which it never spells out."""
 
     fingerprint: str
     lane: Lane
@@ -40,6 +41,11 @@ class _Entry:
     @property
     def n_rows(self) -> int:
         return self.file.rows if self.keep is None else sum(self.keep)
+
+    @property
+    def named(self) -> list[object]:
+        """What says which rows these are: which copies of an image are left out depends on other shards."""
+        return [self.fingerprint, self.file.sha256, *([] if self.keep is None else [self.keep])]
 
 
 def pack(root: Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple[Part, ...]:
@@ -83,7 +89,7 @@ class _Run:
 
     def digest(self, first: int, last: int) -> str:
         where = self.shards(first, last)
-        named = [(self.entries[index].fingerprint, self.entries[index].file.sha256) for index in where]
+        named = [self.entries[index].named for index in where]
         return sha256_of([first - self.starts[where.start], last - first, named])
 
     def read(self, first: int, last: int) -> pa.Table:
@@ -111,10 +117,9 @@ def _parts(lanes: list[_Run], old: list[Part]) -> Iterator[Part]:
             yield part
             home.n_packed += part.rows
             number = _number(part) + 1
-    for run in lanes:
-        for first, last in run.chunks():
-            yield _write(run, number, first, last)
-            number += 1
+    fresh = [(run, first, last) for run in lanes for first, last in run.chunks()]
+    with ThreadPoolExecutor(WRITERS) as pool:  # reading, hashing and writing leave the interpreter free
+        yield from pool.map(lambda at, chunk: _write(at, *chunk), count(number), fresh)
 
 
 def _number(part: Part) -> int:
@@ -134,7 +139,7 @@ def _stands(run: _Run, part: Part) -> bool:
     return old.schema.equals(TABLES[run.table].schema) and old.equals(run.read(first, last))
 
 
-def _write(run: _Run, number: int, first: int, last: int) -> Part:
+def _write(number: int, run: _Run, first: int, last: int) -> Part:
     data = run.read(first, last)
     path, digest = write_parquet(run.root, run.root / "data" / run.table / run.split, f"part-{number:05d}", data)
     where = path.relative_to(run.root).as_posix()
@@ -145,18 +150,29 @@ def _write(run: _Run, number: int, first: int, last: int) -> Part:
 def _rows(root: Path, entry: _Entry) -> pa.Table:
     """The wanted rows of a work file; DigestError unless it is as it was recorded, since they are to be published."""
     path = root / entry.file.path
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != entry.file.sha256:
-        fix = "delete the file and run the command again: only its shard is redone"
-        raise DigestError("work shard is damaged or gone", where=path, fix=fix)
-    table = pq.ParquetFile(pa.BufferReader(data)).read()
+    if not path.is_file() or sha256_file(path) != entry.file.sha256:
+        raise _damaged(path)
+    table = pq.ParquetFile(path, memory_map=True).read()
     return table if entry.keep is None else table.filter(pa.array(entry.keep))
+
+
+def _image_ids(path: Path) -> list[str]:
+    """Of a work file whose bytes are not checked until its rows are read."""
+    try:
+        return pq.ParquetFile(path).read(columns=["image_id"]).column(0).to_pylist()
+    except (OSError, ValueError) as error:  # Arrow's own errors are of these
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> DigestError:
+    fix = "delete the file and run the command again: only its shard is redone"
+    return DigestError("work shard is damaged or gone", where=path, fix=fix)
 
 
 def _first_copies(root: Path, entries: list[_Entry]) -> Iterator[_Entry]:
     """Images only once: the same bytes under two file names are kept under the first."""
     seen: set[str] = set()
     for entry in entries:
-        ids = pq.ParquetFile(root / entry.file.path).read(columns=["image_id"]).column(0).to_pylist()
+        ids = _image_ids(root / entry.file.path)
         keep = tuple(not (image_id in seen or seen.add(image_id)) for image_id in ids)
-        yield _Entry(entry.fingerprint, entry.lane, entry.file, keep)
+        yield entry if all(keep) else replace(entry, keep=keep)

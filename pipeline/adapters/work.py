@@ -81,12 +81,18 @@ def run_shard(root: Path, stage: Stage, state: Any, shard: Shard) -> Receipt:
     started_s = time.perf_counter()
     files = _write(root, stage, mark, stage.process(state, shard))
     seconds = round(time.perf_counter() - started_s, 4)
-    plain = {"shard": shard.key, "files": [asdict(file) for file in files], "seconds": seconds}
+    plain = {"shard": shard.key, "files": [asdict(file) for file in files], "seconds": seconds, **_spent(stage, state)}
     while not put_if_absent(root, record, canonical(plain)):
         if (adopted := _recorded(root, record, mark, shard)) is not None:
             return replace(adopted, is_reused=False)
         record.unlink(missing_ok=True)  # its files are gone or short: it promises nothing
     return Receipt(mark, shard.key, tuple(files), False)
+
+
+def _spent(stage: Stage, state: Any) -> dict[str, Any]:
+    """What a shard has cost, where the stage counts it: kept here, since it differs from run to run."""
+    usage = getattr(stage, "usage", None)
+    return {"usage": spent} if usage is not None and (spent := usage(state)) else {}
 
 
 def _recorded(root: Path, record: Path, mark: str, shard: Shard) -> Receipt | None:
@@ -105,7 +111,8 @@ def _write(root: Path, stage: Stage, mark: str, output: Output) -> list[WorkFile
     files = []
     for (table, split), data in sorted(output.items()):
         if data.num_rows:
-            path, digest = write_parquet(root, root / "work" / stage.name, f"{mark[:32]}-{table}-{split}", data)
+            stem = f"{mark[:32]}-{table}-{split}"
+            path, digest = write_parquet(root, root / "work" / stage.name, stem, data, is_published=False)
             size = path.stat().st_size
             files.append(WorkFile(str(path.relative_to(root)), table, split, digest, size, data.num_rows))
     return files

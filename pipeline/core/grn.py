@@ -6,8 +6,12 @@ the entry records of the regions. (MedEyes, arXiv:2511.22018; the released code 
 
 After a drill that gained too little the search goes back to scan: the record of scans, minus what was visited or
 overlaps it. That re-scan asks nobody; it is a step without words that cites the recorded scan.
+
+Every image of the question is scanned first; after that the regions of all of them compete in one choice, and only
+boxes of one image can overlap. (One image in the paper; several are ours.)
 """
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -58,10 +62,10 @@ class Stop:
 class State:
     """ψ = (R, C, F): `regions` as they entered, `boxes` and `confidences` as they are now, `mode` scan or drill."""
 
-    size: Size
+    sizes: tuple[Size, ...]  # of the images, in the order of the question
     rescans: bool = False
     context: float = CONTEXT
-    has_scanned: bool = False
+    n_scanned: int = 0  # images scanned for the first time, in order
     fallback: str | None = None
     mode: str = "scan"
     regions: tuple[KnownRegion, ...] = ()
@@ -77,21 +81,29 @@ class State:
         return sum(step.mode != "scan" for step in self.steps)
 
     @property
+    def has_scanned(self) -> bool:
+        return self.n_scanned == len(self.sizes)
+
+    @property
     def unvisited(self) -> tuple[int, ...]:
-        """Ids of regions neither visited nor overlapping a visited one as it is now, ascending."""
-        seen = [self.boxes[region] for region in self.visited]
+        """Ids of regions neither visited nor overlapping a visited one of their image as it is now, ascending."""
+        seen = [self.boxes_of(self.visited, image) for image in range(len(self.sizes))]
         ids = (region for region in range(len(self.regions)) if region not in self.visited)
-        return tuple(region for region in ids if not _is_known(self.boxes[region], seen))
+        return tuple(region for region in ids if not _is_known(self.boxes[region], seen[self.regions[region].image]))
+
+    def boxes_of(self, ids: tuple[int, ...], image: int) -> list[Box]:
+        """The boxes, as they are now, of those of the regions that lie on `image`."""
+        return [self.boxes[region] for region in ids if self.regions[region].image == image]
 
 
-def start(size: Size, *, rescans: bool = False) -> State:
-    """Nothing known of an image of `size` (width, height); `rescans` as the expert declares it."""
-    return State(size, rescans)
+def start(sizes: tuple[Size, ...], *, rescans: bool = False) -> State:
+    """Nothing known of images of these sizes (width, height); `rescans` as the expert declares it."""
+    return State(sizes, rescans)
 
 
-def start_knowing(size: Size, regions: tuple[KnownRegion, ...], *, context: float) -> State:
+def start_knowing(sizes: tuple[Size, ...], regions: tuple[KnownRegion, ...], *, context: float) -> State:
     """The search that never scans: it knows its regions already (ablations)."""
-    return _join(State(size, context=context, has_scanned=True), regions)
+    return _join(State(sizes, context=context, n_scanned=len(sizes)), regions)
 
 
 def delta_c(before: float, after: float) -> float:
@@ -104,14 +116,15 @@ def next_query(state: State, choose: Choose, rule: Rule) -> Scan | Aim | Stop:
     if reason := _stop_reason(state, rule):
         return Stop(reason)
     if not state.has_scanned:
-        return Scan()
+        return Scan(image=state.n_scanned)
     if state.mode == "drill" and state.focus is not None:
         return _aim(state, state.focus, state.round + 1, None)
     if ids := state.unvisited:
         choice = choose(ids, tuple(state.confidences[region] for region in ids), len(state.visited))
         return _aim(state, choice.region, 1, choice)
-    if state.rescans and state.steps[-1].mode != "scan":  # a re-scan that brought nothing is not repeated
-        return Scan(tuple(sorted(state.boxes[region] for region in state.visited)))
+    image = _n_scans_since_look(state)  # image after image, until a re-scan brings a new region
+    if state.rescans and image < len(state.sizes):  # a round of them that brought nothing is not repeated
+        return Scan(tuple(sorted(state.boxes_of(state.visited, image))), image)
     return Stop("exhausted")
 
 
@@ -129,36 +142,43 @@ def glance(state: State, aim: Aim) -> State:
 
 
 def _stop_reason(state: State, rule: Rule) -> str | None:
-    if state.fallback and state.n_looks:
-        return "exhausted"  # the whole image is looked at once, whatever was seen
-    if state.focus is not None and state.confidences[state.focus] > rule.confident_at:
+    if state.fallback and state.n_looks == len(state.sizes):
+        return "exhausted"  # each whole image is looked at once, whatever was seen
+    if not state.fallback and state.focus is not None and state.confidences[state.focus] > rule.confident_at:
         return "confident"  # the region in focus, so only after a drill
     return "length" if state.n_looks >= rule.looks_max else None
 
 
+def _n_scans_since_look(state: State) -> int:
+    scans = itertools.takewhile(lambda step: step.mode == "scan", reversed(state.steps))
+    return sum(1 for _ in scans)
+
+
 def _aim(state: State, region: int, round_: int, choice: Choice | None) -> Aim:
-    box = state.boxes[region]
-    look = admit_box(grow(box, state.context * 0.5 ** (round_ - 1)), state.size) or box
-    return Aim(region, choice, Drill(box, state.regions[region].label, look, round_))
+    box, known = state.boxes[region], state.regions[region]
+    look = admit_box(grow(box, state.context * 0.5 ** (round_ - 1)), state.sizes[known.image]) or box
+    return Aim(region, choice, Drill(box, known.label, look, round_, known.image))
 
 
 def _after_scan(state: State, scan: Scan, seen: Seen, call_id: str | None) -> State:
-    told = admit(scan, seen, state.size)
+    told = admit(scan, seen, state.sizes[scan.image])
     if state.has_scanned:
-        told = _strangers(state, told)
-    step = _scan_step(call_id, str(seen.text))
-    state = replace(state, has_scanned=True, mode="scan", steps=(*state.steps, step))
-    regions = (KnownRegion(each.box_xyxy_px, each.label, each.confidence, call_id) for each in told)
+        told = _strangers(state, told, scan.image)
+    n_scanned = min(state.n_scanned + 1, len(state.sizes))
+    steps = (*state.steps, _scan_step(call_id, str(seen.text), scan.image))
+    state = replace(state, n_scanned=n_scanned, mode="scan", steps=steps)
+    regions = (KnownRegion(each.box_xyxy_px, each.label, each.confidence, call_id, scan.image) for each in told)
     state = _join(state, tuple(regions))
-    if state.regions:
+    if state.regions or not state.has_scanned:
         return state
-    return _join(replace(state, fallback="whole_image"), (KnownRegion(whole(state.size), WHOLE_IMAGE, 0.0, None),))
+    wholes = (KnownRegion(whole(size), WHOLE_IMAGE, 0.0, None, image) for image, size in enumerate(state.sizes))
+    return _join(replace(state, fallback="whole_image"), tuple(wholes))
 
 
 def _after_drill(state: State, aim: Aim, seen: Seen, rule: Rule, call_id: str | None) -> State:
     """An answer without a usable number tells nothing: confidence and box stay as they were."""
     region, before = aim.region, state.confidences[aim.region]
-    told = admit(aim.drill, seen, state.size)
+    told = admit(aim.drill, seen, state.sizes[aim.drill.image])
     after, box = (told[0].confidence, told[0].box_xyxy_px) if told else (before, aim.drill.box_xyxy_px)
     gain = delta_c(before, after)
     step = replace(
@@ -170,7 +190,7 @@ def _after_drill(state: State, aim: Aim, seen: Seen, rule: Rule, call_id: str | 
     )
     return replace(
         state,
-        mode="drill" if gain >= rule.gain_min else "scan",
+        mode="drill" if gain >= rule.gain_min and not state.fallback else "scan",
         boxes=_put(state.boxes, region, box),
         confidences=_put(state.confidences, region, after),
         visited=_visit(state, aim),
@@ -180,9 +200,9 @@ def _after_drill(state: State, aim: Aim, seen: Seen, rule: Rule, call_id: str | 
     )
 
 
-def _strangers(state: State, told: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+def _strangers(state: State, told: tuple[Candidate, ...], image: int) -> tuple[Candidate, ...]:
     """A re-scan's candidates that are no region visited or still open, nor one another; stored ones are kept."""
-    known = [state.boxes[region] for region in (*state.visited, *state.unvisited)]
+    known = state.boxes_of((*state.visited, *state.unvisited), image)
     new: list[Candidate] = []
     for candidate in told:
         if not _is_known(candidate.box_xyxy_px, [*known, *(each.box_xyxy_px for each in new)]):
@@ -204,15 +224,18 @@ def _join(state: State, regions: tuple[KnownRegion, ...]) -> State:
 
 
 def _steps_until(state: State, aim: Aim) -> tuple[Step, ...]:
-    """The steps, and a free re-scan when a region is chosen after a look, in a search that scans at all."""
-    scans = [step for step in state.steps if step.mode == "scan"]
+    """The steps, and a free re-scan when a region is chosen after a look, in a search that scans at all.
+
+    It cites the last scan of the image that the region lies on.
+    """
+    scans = [step for step in state.steps if step.mode == "scan" and step.image == aim.drill.image]
     if aim.choice is None or not scans or state.steps[-1].mode == "scan":
         return state.steps
-    return (*state.steps, _scan_step(scans[-1].call_id, ""))
+    return (*state.steps, _scan_step(scans[-1].call_id, "", aim.drill.image))
 
 
-def _scan_step(call_id: str | None, text: str) -> Step:
-    return Step("scan", 0, None, None, None, None, None, None, (), (), (), None, None, call_id, text)
+def _scan_step(call_id: str | None, text: str, image: int) -> Step:
+    return Step("scan", 0, None, None, None, None, None, None, (), (), (), None, None, call_id, text, image)
 
 
 def _look_step(state: State, aim: Aim, mode: str, box: Box) -> Step:
@@ -234,6 +257,7 @@ def _look_step(state: State, aim: Aim, mode: str, box: Box) -> Step:
         rank=choice.rank if choice else None,
         call_id=None,
         text="",
+        image=aim.drill.image,
     )
 
 

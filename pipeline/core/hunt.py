@@ -4,7 +4,7 @@ It yields the distinct queries of a round and is sent what was recorded of them;
 batch and no expert. Variants that repeat another are drawn again here, and what is kept becomes `Trajectory` records.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,13 +43,28 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchImage:
+    """One image of a question; `decoded` gives its PIL image of `size` (width, height) when an expert is to see it."""
+
+    image_id: str
+    size: Size
+    decoded: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchItem:
-    """One question on one of its images; `image` is the decoded PIL image of `size` (width, height)."""
+    """One question with all of its images, in its order."""
 
     question: Question
-    image_id: str
-    image: Any
-    size: Size
+    images: tuple[SearchImage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError(f"question {self.question.question_id} has no image to search")
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        return tuple(image.size for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +81,9 @@ Hunt = Generator[frozenset[Query], Mapping[Query, Reply], tuple[Trajectory, ...]
 
 
 def hunt(item: SearchItem, identity: ExpertIdentity, config: SearchConfig, source: str, seed: int) -> Hunt:
-    """One scan for all; then GRN, first draws and ablations at once; then redraws. Rows in that order."""
-    rule, size, question_id = config.rule, item.size, item.question.question_id
-    scanned = yield from _scanned(start(size, rescans=identity.rescans), rule)
+    """One scan of each image for all; then GRN, first draws and ablations at once; then redraws. Rows in that order."""
+    rule, sizes, question_id = config.rule, item.sizes, item.question.question_id
+    scanned = yield from _scanned(start(sizes, rescans=identity.rescans), rule)
 
     def cvs(variant: int, redraw: int) -> Walk:
         return navigate(scanned, sampled(rule, seed, question_id, variant, redraw), rule)
@@ -76,7 +91,7 @@ def hunt(item: SearchItem, identity: ExpertIdentity, config: SearchConfig, sourc
     walks: dict[object, Walk] = {"grn": navigate(scanned, greedy(rule), rule)}
     walks |= {variant: cvs(variant, 0) for variant in range(1, config.sampler.variants + 1)}
     if "drill_only" in config.origins:
-        walks["drill_only"] = drill_only(size, greedy(rule), rule)
+        walks["drill_only"] = drill_only(sizes, greedy(rule), rule)
     walked = yield from together(walks)
 
     kept, pending = _new_paths({}, range(1, config.sampler.variants + 1), walked, 0)
@@ -87,15 +102,18 @@ def hunt(item: SearchItem, identity: ExpertIdentity, config: SearchConfig, sourc
     if "scan_only" in config.origins:
         walked["scan_only"] = scan_only(scanned, greedy(rule), rule)
     if "random" in config.origins:
-        walked["random"] = at_random(walked["grn"], size, rule, seed, question_id)
+        walked["random"] = at_random(walked["grn"], sizes, rule, seed, question_id)
     found = [Found("grn", 0, 0, walked["grn"]), *(kept[variant] for variant in sorted(kept))]
     found += [Found(name, 0, 0, walked[name]) for name in ABLATIONS if name in config.origins]
     return tuple(_trajectory(each, item, identity, rule, source, seed) for each in found)
 
 
 def _scanned(state: State, rule: Rule) -> Generator[frozenset[Query], Mapping[Query, Reply], State]:
-    replies = yield frozenset({Scan()})
-    return advance(state, Scan(), replies[Scan()].seen, rule, replies[Scan()].call_id)
+    scans = [Scan(image=image) for image in range(len(state.sizes))]
+    replies = yield frozenset(scans)
+    for scan in scans:
+        state = advance(state, scan, replies[scan].seen, rule, replies[scan].call_id)
+    return state
 
 
 def _new_paths(
@@ -123,7 +141,7 @@ def _trajectory(
     is_gold = question.split == "train"
     return Trajectory(
         question_id=question.question_id,
-        image_id=item.image_id,
+        image_ids=tuple(image.image_id for image in item.images),
         source=source,
         split=question.split,
         variant=found.variant,

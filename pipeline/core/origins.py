@@ -1,14 +1,15 @@
 """The searches that ablations compare GRN with, told in the same steps and with the same stop reasons.
 
 * `scan_only` looks at the scanned regions in order of confidence and asks nobody about them.
-* `drill_only` never scans: the four quadrants and the whole image are its regions, each of confidence 0.
-* `random` looks as often as the GRN search of the question, through boxes of the same sizes, anywhere.
+* `drill_only` never scans: the four quadrants and the whole of each image are its regions, all of confidence 0.
+* `random` looks as often as the GRN search of the question, at the same images through boxes of the same sizes,
+  anywhere.
 
 A box that nobody pointed at brings its own context: for quadrants and random boxes the look is the box itself.
 (MedEyes, arXiv:2511.22018, names them; the details are ours.)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pipeline.core.admission import float32
@@ -30,18 +31,22 @@ def scan_only(scanned: State, choose: Choose, rule: Rule) -> Walked:
     return ended(state, move)
 
 
-def drill_only(size: Size, choose: Choose, rule: Rule) -> Walk:
-    """Quadrants are regions 0…3 in reading order, the whole image is 4; equal confidences go by id."""
-    regions = tuple(KnownRegion(box, label, 0.0, None) for label, box in _cells(size))
-    return navigate(start_knowing(size, regions, context=0.0), choose, rule)
+def drill_only(sizes: Sequence[Size], choose: Choose, rule: Rule) -> Walk:
+    """Quadrants are regions 0…3 in reading order, the whole image is 4; 5…9 of the next image; equals go by id."""
+    regions = tuple(
+        KnownRegion(box, label, 0.0, None, image) for image, size in enumerate(sizes) for label, box in _cells(size)
+    )
+    return navigate(start_knowing(tuple(sizes), regions, context=0.0), choose, rule)
 
 
-def at_random(grn: Walked, size: Size, rule: Rule, seed: int, question_id: str) -> Walked:
-    """Every look of `grn`, same width and height, moved to a place drawn uniformly inside the image."""
-    looks = [step.look_xyxy_px for step in grn.steps if step.look_xyxy_px is not None]
-    boxes = [_moved(look, size, seed, question_id, number) for number, look in enumerate(looks)]
-    regions = tuple(KnownRegion(box, "random box", 0.0, None) for box in boxes)
-    steps = tuple(_unasked(region, box) for region, box in enumerate(boxes))
+def at_random(grn: Walked, sizes: Sequence[Size], rule: Rule, seed: int, question_id: str) -> Walked:
+    """Every look of `grn`, same width and height, moved to a place drawn uniformly inside its image."""
+    looks = [(step.look_xyxy_px, step.image) for step in grn.steps if step.look_xyxy_px is not None]
+    regions = tuple(
+        KnownRegion(_moved(look, sizes[image], seed, question_id, number), "random box", 0.0, None, image)
+        for number, (look, image) in enumerate(looks)
+    )
+    steps = tuple(_unasked(number, region) for number, region in enumerate(regions))
     return Walked(regions, steps, "length" if len(steps) >= rule.looks_max else "exhausted")
 
 
@@ -65,5 +70,6 @@ def _moved(look: Box, size: Size, seed: int, question_id: str, number: int) -> B
     return x0, y0, x1, y1
 
 
-def _unasked(region: int, box: Box) -> Step:
-    return Step("look", 1, region, box, box, 0.0, None, None, (), (), (), None, None, None, "")
+def _unasked(number: int, region: KnownRegion) -> Step:
+    box = region.box_xyxy_px
+    return Step("look", 1, number, box, box, 0.0, None, None, (), (), (), None, None, None, "", region.image)

@@ -1,21 +1,23 @@
 """Searches of a batch of questions in lock-step, with each distinct call made once.
 
 Every round collects what all searches wait for, has the expert answer it in order of call id, and remembers it for
-the whole batch. A search is sent what was *recorded* of its own calls and nothing else, so the batch it runs in
-never matters. Nothing here reads or writes a store, retries, or answers for an expert that failed.
+the whole batch; where that takes too many images at once, in several goes. A search is sent what was *recorded* of
+its own calls and nothing else, so the batch it runs in never matters. Nothing here reads or writes a store, retries,
+or answers for an expert that failed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core.admission import admit
-from pipeline.core.hunt import SearchConfig, SearchItem, hunt
+from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem, hunt
 from pipeline.core.walks import Reply
 from schemas.errors import ExpertError
 from schemas.experts import Ask, Candidate, Drill, Expert, Failure, Query, Seen, call_id
 from schemas.records import ExpertCall, Reject, Trajectory
 
 STAGE = "trajectories"
+PIXELS_AT_ONCE = 1 << 26  # of distinct images that an expert is handed in one go: 64 MB of grey, 256 MB of colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def search(
     """Every item becomes trajectories or one reject: one failed call rejects its question only, with its reason."""
     desk = _Desk(expert)
     hunts = [hunt(item, expert.identity, config, source, seed) for item in items]
-    wanted = {index: next(each) for index, each in enumerate(hunts)}  # every search begins with a scan
+    wanted = {index: next(each) for index, each in enumerate(hunts)}  # every search begins with scans
     found: dict[int, tuple[Trajectory, ...]] = {}
     rejects: dict[int, Reject] = {}
     while wanted:
@@ -66,6 +68,10 @@ class _Call:
     item: SearchItem
     query: Query
 
+    @property
+    def image(self) -> SearchImage:
+        return self.item.images[self.query.image]
+
 
 @dataclass
 class _Desk:
@@ -77,14 +83,22 @@ class _Desk:
 
     def named(self, item: SearchItem, queries: Iterable[Query]) -> Mapping[Query, _Call]:
         identity, question_id = self.expert.identity.id, item.question.question_id
-        return {query: _Call(call_id(identity, question_id, item.image_id, query), item, query) for query in queries}
+        ids = [image.image_id for image in item.images]
+        names = {query: call_id(identity, question_id, ids[query.image], query) for query in queries}
+        return {query: _Call(name, item, query) for query, name in names.items()}
 
     def ask(self, calls: Iterable[_Call]) -> None:
-        """Has the expert answer what is not known yet, in one batch."""
-        new = {call.name: call for call in calls if call.name not in self.calls}
-        order = [new[name] for name in sorted(new)]
-        asks = [Ask(call.item.question, call.item.image_id, call.item.image, call.query) for call in order]
-        answers = self.expert.answer(asks) if asks else []
+        """Has the expert answer what is not known yet; of an image that a question has twice, the first is shown."""
+        new: dict[str, _Call] = {}
+        for call in sorted(calls, key=lambda call: (call.name, call.query.image)):
+            if call.name not in self.calls:
+                new.setdefault(call.name, call)
+        for batch in _batches(new.values()):
+            self._ask(batch)
+
+    def _ask(self, order: Sequence[_Call]) -> None:
+        asks = [Ask(call.item.question, call.image.image_id, call.image.decoded(), call.query) for call in order]
+        answers = self.expert.answer(asks)
         if len(answers) != len(asks):
             what = f"expert {self.expert.identity.id} gave {len(answers)} answers to {len(asks)} asks"
             raise ExpertError(what, fix="an expert answers every ask, in order; a Failure is an answer")
@@ -95,11 +109,11 @@ class _Desk:
         is_drill, failed = isinstance(call.query, Drill), isinstance(answer, Failure)
         if failed:
             self.failures[call.name] = answer
-        told = () if failed else admit(call.query, answer, call.item.size)
+        told = () if failed else admit(call.query, answer, call.image.size)
         self.calls[call.name] = ExpertCall(
             call_id=call.name,
             question_id=call.item.question.question_id,
-            image_id=call.item.image_id,
+            image_id=call.image.image_id,
             expert=self.expert.identity.id,
             mode="drill" if is_drill else "scan",
             round=call.query.round if is_drill else 0,
@@ -123,3 +137,21 @@ class _Desk:
 
     def recorded(self) -> tuple[ExpertCall, ...]:
         return tuple(sorted(self.calls.values(), key=lambda call: (call.question_id, call.call_id)))
+
+
+def _batches(calls: Iterable[_Call]) -> Iterator[list[_Call]]:
+    """The calls by name, all at once unless their images are too many; then by image, as many as there is room for."""
+    of_image: dict[str, list[_Call]] = {}
+    for call in calls:
+        of_image.setdefault(call.image.image_id, []).append(call)
+    batch: list[_Call] = []
+    n_pixels = 0
+    for image_id in sorted(of_image):
+        width, height = of_image[image_id][0].image.size
+        if batch and n_pixels + width * height > PIXELS_AT_ONCE:
+            yield sorted(batch, key=lambda call: call.name)
+            batch, n_pixels = [], 0
+        batch += of_image[image_id]
+        n_pixels += width * height
+    if batch:
+        yield sorted(batch, key=lambda call: call.name)

@@ -106,10 +106,14 @@ def wrong_variants(con: "DuckDBPyConnection") -> Iterator[Offence]:
     con.execute(CHOICES)
     while found := con.fetchmany(2_000):
         for slice_, question_id, variant, seed, n_redraws, temperature, *lists in found:
+            key = f"{slice_} {question_id} cvs variant {variant}"
+            if temperature is None or not temperature > 0:
+                yield Offence(key, f"nothing can be drawn at temperature {temperature}")
+                continue
             choices = [Drawn(*values) for values in zip(*lists, strict=True)]
             named = {"seed": seed, "question_id": question_id, "variant": variant, "n_redraws": n_redraws}
             for step, wrong in wrong_draws(choices, **named, temperature=temperature):
-                yield Offence(f"{slice_} {question_id} cvs variant {variant} step {step}", wrong)
+                yield Offence(f"{key} step {step}", wrong)
 
 
 CHOICES = """
@@ -120,6 +124,6 @@ SELECT
 FROM (
     SELECT *, [i - 1 FOR i IN generate_series(1, len(step_mode)) IF len(step_candidates[i]) > 0] AS made
     FROM trajectories
-    WHERE origin = 'cvs'
+    WHERE origin = 'cvs' AND step_mode IS NOT NULL
 )
 """

@@ -1,20 +1,20 @@
-"""`fovea build-trajectories`: an expert searches the image of every question; its paths become trajectory shards."""
+"""`fovea build-trajectories`: an expert searches the images of every question; its paths become trajectory shards."""
 
-import io
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from PIL import Image
 
+from pipeline.adapters.decoding import Decoder
 from pipeline.adapters.experts.registry import make_expert
 from pipeline.adapters.work import Output, Shard
 from pipeline.core.cvs import SamplerConfig
 from pipeline.core.grn import NavigatorConfig
-from pipeline.core.hunt import SearchConfig, SearchItem
+from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.search import STAGE, SearchResult, search
 from pipeline.stages.building import Built, build, schemas_of
 from pipeline.stages.reports import JsonOption, StoreOption, WorkersOption, report_build
@@ -25,13 +25,13 @@ from schemas.reader import Snapshot, Store
 from schemas.records import POOL, Question
 from schemas.rows import from_table, to_table
 
-REVISION = 1
+REVISION = 2
 TABLES = ("trajectories", "expert_calls", "rejects")
 SHARD_QUESTIONS = 64
+RADIOLOGY = ("chexpert", "ms-cxr", "nih-cxr14", "rsna-pneumonia", "slake", "vindr-cxr", "vqa-rad")
 EXPERT_DEFAULTS = {  # what an expert has to know of a source
     ("annotations", "phantom"): {"view_px": 112},  # the input of the policy that the phantom is made for
-    ("annotations", "slake"): {"sides_of": "patient"},
-    ("annotations", "vqa-rad"): {"sides_of": "patient"},
+    **{("annotations", source): {"sides_of": "patient"} for source in RADIOLOGY},
 }
 
 
@@ -48,6 +48,7 @@ class QuestionRun:
 class Worker:
     snapshot: Snapshot
     expert: Expert
+    decoder: Decoder
 
 
 @dataclass(frozen=True)
@@ -101,26 +102,34 @@ class BuildTrajectories:
         )
 
     def setup(self) -> Worker:
-        return Worker(Store(self.root).snapshot(self.version), self.expert)
+        snapshot = Store(self.root).snapshot(self.version)
+        return Worker(snapshot, self.expert, Decoder(snapshot.images.data))
 
     def digest(self, state: Worker, shard: Shard) -> str:
         """The part's bytes name the questions and, through image ids, the pixels."""
         run: QuestionRun = shard.payload
         return sha256_of([run.part.sha256, run.first, run.last])
 
+    def usage(self, state: Worker) -> dict[str, Any]:
+        """Requests, tokens and price since the last shard, of experts that count them."""
+        take = getattr(state.expert, "take_usage", None)
+        return take() if take is not None else {}
+
     def process(self, state: Worker, shard: Shard) -> Output:
         run: QuestionRun = shard.payload
         questions = state.snapshot.read_part(run.part).slice(run.first, run.last - run.first)
-        items = [_item(state.snapshot, question) for question in from_table("questions", questions)]
+        items = [_item(state.decoder, question) for question in from_table("questions", questions)]
         found = search(items, state.expert, self.search, source=self.source, seed=self.seed, shard=shard.key)
         return _output(found, run.part.split)
 
 
-def _item(snapshot: Snapshot, question: Question) -> SearchItem:
-    image_id = question.image_ids[0]
-    image = Image.open(io.BytesIO(snapshot.images.data(image_id)))
-    image.load()
-    return SearchItem(question, image_id, image, image.size)
+def _item(decoder: Decoder, question: Question) -> SearchItem:
+    """Sizes are read at once, pixels when an expert is to see them."""
+    images = (
+        SearchImage(image_id, decoder.size(image_id), partial(decoder.image, image_id))
+        for image_id in question.image_ids
+    )
+    return SearchItem(question, tuple(images))
 
 
 def _output(found: SearchResult, split: str) -> Output:
@@ -191,7 +200,7 @@ def _settings(pairs: Sequence[str], expert: str, source: str) -> tuple[tuple[str
 def command(
     store: StoreOption,
     source: Annotated[str, typer.Option(help="Source whose questions are searched, e.g. slake.")],
-    expert: Annotated[str, typer.Option(help="annotations or saliency.")],
+    expert: Annotated[str, typer.Option(help="annotations, saliency or openai.")],
     ingest_name: Annotated[str, typer.Option(help="Name of the ingest slice, where a source has several.")] = "default",
     name: Annotated[str | None, typer.Option(help="Name of the slice this build makes; default the expert's.")] = None,
     workers: WorkersOption = 1,
@@ -207,7 +216,7 @@ def command(
     expert_set: Annotated[list[str] | None, typer.Option(help="Setting of the expert: name=value.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Let an expert search the image of every question.
+    """Let an expert search the images of every question.
 
     Example: fovea build-trajectories --store store --source phantom --expert annotations
     """

@@ -1,5 +1,6 @@
 """From a stage and its shards to a committed slice: run what is missing, pack, commit; one way for every build."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,10 +11,12 @@ from pipeline.adapters.commits import commit
 from pipeline.adapters.pack import pack
 from pipeline.adapters.work import Shard, Stage
 from pipeline.stages.progress import progress
-from schemas.errors import InputError
+from schemas.errors import InputError, UsageError
 from schemas.manifest import Manifest, Slice
 from schemas.reader import Store
 from schemas.tables import TABLES
+
+NAME = re.compile(r"[^/*?\[\]\x00-\x1f\x7f\ud800-\udfff]+")  # nothing that means something in a key or pattern
 
 
 class SliceStage(Stage, Protocol):
@@ -57,6 +60,8 @@ def schemas_of(tables: Sequence[str]) -> Mapping[str, str]:
 def build(store: Store, stage: SliceStage, shards: Sequence[Shard], *, workers: int) -> Built:
     """Run, pack and commit; finished shards are never run again, and an unchanged build makes no version."""
     slice_ = stage.describe()
+    if not NAME.fullmatch(slice_.name):
+        raise UsageError(f"a slice cannot be called {slice_.name!a}", fix="a name without / * ? [ ] and control marks")
     if not shards:
         raise InputError(f"no rows to make {slice_.key} from", fix="ask for more, or look at what the input holds")
     with progress(slice_.key, sum(shard.n_rows for shard in shards)) as advance:

@@ -2,6 +2,7 @@
 
 Whatever is younger than the grace period stays: a builder writes parts before the manifest that names them. Manifests
 and the parts they name are never touched, and nothing is when one of them cannot be read: what it names is unknown.
+What was fetched from the Hub stays: a unit there is taken for whole while its folder stands.
 """
 
 import os
@@ -16,9 +17,11 @@ import typer
 
 from pipeline.stages.progress import note
 from pipeline.stages.reports import JsonOption, StoreOption, print_json
+from schemas.errors import StoreError
 from schemas.reader import Store
 
 KINDS = {"part": "data that no manifest names", "temporary": "left by killed builds", "work": "private work shards"}
+NO_STAGES = ("tmp", "hub")  # folders in work/ that hold no work shards
 SHOWN = 20
 
 
@@ -60,7 +63,7 @@ def sweep(store: Store, *, grace_s: float, delete: bool = False, with_work: bool
     found = tuple(one for one in leftovers if one.age_s >= grace_s)
     for one in found if delete else ():
         if _age_s(store.root / one.path) >= grace_s:  # not written again in the meantime
-            (store.root / one.path).unlink(missing_ok=True)
+            _remove(store.root / one.path)
     return Sweep(found, tuple(one for one in leftovers if one.age_s < grace_s), delete)
 
 
@@ -71,7 +74,7 @@ def _leftovers(store: Store, with_work: bool) -> Iterator[Leftover]:
     yield from (one for one in files if one.path not in named)
     yield from _files(store.root, store.root / "work" / "tmp", "temporary")
     for folder in sorted((store.root / "work").glob("*")) if with_work else ():
-        if folder.name != "tmp":
+        if folder.name not in NO_STAGES:
             yield from _of_stage(list(_files(store.root, folder, "work")))
 
 
@@ -89,6 +92,13 @@ def _files(root: Path, folder: Path, kind: str) -> Iterator[Leftover]:
                 yield Leftover(str(path.relative_to(root)), kind, path.lstat().st_size, _age_s(path))
             except FileNotFoundError:  # renamed or removed by a builder since it was listed
                 continue
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot delete: {error.strerror}", where=path, fix="look at permissions") from error
 
 
 def _age_s(path: Path) -> float:

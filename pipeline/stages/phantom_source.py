@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from pipeline.adapters.patients import patient_key
 from pipeline.adapters.pixels import stored_image
+from pipeline.adapters.png import write_png
 from pipeline.adapters.sources.base import SHARD_IMAGES, SourceRows, SourceShard
 from pipeline.core.phantom import LEVELS, Phantom, phantom
-from pipeline.core.png import write_png
 from schemas.errors import UsageError
 from schemas.records import Image, Question, Region
 
@@ -33,7 +33,7 @@ class PhantomSource:
     side_px: int = 448
     offset: int = 0
     name: ClassVar[str] = "phantom"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     licence: ClassVar[str] = "CC0-1.0"
 
     def __post_init__(self) -> None:

@@ -16,10 +16,11 @@ from pipeline.adapters.catalog import connect
 from pipeline.adapters.commits import commit
 from pipeline.adapters.files import write_parquet
 from pipeline.adapters.pixels import stored_image
-from pipeline.core.hunt import SearchConfig, SearchItem
-from pipeline.core.png import write_png
+from pipeline.adapters.png import write_png
+from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.search import SearchResult, search
 from pipeline.stages.audit_rows import load_checks, run_check
+from schemas.boxes import Size
 from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Seen
 from schemas.manifest import Part, Slice
 from schemas.reader import Store
@@ -36,15 +37,16 @@ ORIGINS = ("scan_only", "drill_only", "random")
 class ScriptedExpert:
     """Answers that depend on the ask alone: up to five regions, some overlapping, all refined, some without a word."""
 
-    def __init__(self, *, privileged: bool = False, rescans: bool = False) -> None:
+    def __init__(self, *, privileged: bool = False, rescans: bool = False, n_spots: int = 6) -> None:
         self.identity = ExpertIdentity("scripted", "1", privileged=privileged, rescans=rescans)
+        self.n_spots = n_spots  # fewer than so many on each image
 
     def answer(self, asks: Sequence[Ask]) -> list[Seen]:
         return [self._drill(ask, ask.query) if isinstance(ask.query, Drill) else self._scan(ask) for ask in asks]
 
     def _scan(self, ask: Ask) -> Seen:
         visited = ask.query.visited_xyxy_px
-        n_regions = int(uniform("n", ask.image_id, visited) * 6)
+        n_regions = int(uniform("n", ask.image_id, visited) * self.n_spots)
         boxes = [
             [uniform("box", ask.image_id, visited, number, edge) for edge in range(4)] for number in range(n_regions)
         ]
@@ -63,8 +65,8 @@ class ScriptedExpert:
         return Seen((Candidate((x0 + 0.5, y0, x1, y1 - 0.25), drill.label, confidence),), f"sure to {confidence:.3f}")
 
 
-def drawn_image(number: int) -> Image:
-    pixels = np.full((48, 64), number % 100, np.uint8)
+def drawn_image(number: int, size: Size = (64, 48)) -> Image:
+    pixels = np.full(size[::-1], number % 100, np.uint8)
     pixels[number % 40 : number % 40 + 6, 10:20] = 100 + number // 100
     return stored_image(write_png(pixels), f"{number}.png", source="drawn", licence="CC0-1.0", modality="drawing")
 
@@ -83,8 +85,13 @@ def asked(number: int, image: Image, **changed: Any) -> Question:
     return replace(question, **changed)
 
 
-def searched(questions: Sequence[Question], **kind: bool) -> SearchResult:
-    items = [SearchItem(question, question.image_ids[0], None, (64, 48)) for question in questions]
+def searched(questions: Sequence[Question], images: Sequence[Image] = (), **kind: Any) -> SearchResult:
+    """Searches of images of these sizes; of 64 × 48 where they are not told."""
+    sizes = {image.image_id: (image.width, image.height) for image in images}
+    items = [
+        SearchItem(one, tuple(SearchImage(each, sizes.get(each, (64, 48)), lambda: None) for each in one.image_ids))
+        for one in questions
+    ]
     config = SearchConfig(origins=ORIGINS)
     return search(items, ScriptedExpert(**kind), config, source="drawn", seed=7)
 
@@ -121,13 +128,28 @@ def put_searches(store: Store, result: SearchResult, key: str = SEARCHED) -> Non
     put_slice(store, key, tables, {INGEST: store.head().slices[INGEST].digest})
 
 
-def small_store(root: Path, n_questions: int = 18, **kind: bool) -> Store:
+def small_store(root: Path, n_questions: int = 18, **kind: Any) -> Store:
     """One image per question, two of three questions in train, every origin."""
     store = Store(root)
     images = [drawn_image(number) for number in range(n_questions)]
     questions = [asked(number, image) for number, image in enumerate(images)]
     put_questions(store, images, questions)
-    put_searches(store, searched(questions, **kind))
+    put_searches(store, searched(questions, images, **kind))
+    return store
+
+
+def store_of_several(root: Path, n_questions: int = 18, **kind: Any) -> Store:
+    """As `small_store`, with up to three images per question, some smaller; every sixth question has one twice."""
+    store = Store(root)
+    sizes = ((64, 48), (48, 32), (40, 56))
+    images = [drawn_image(number, sizes[number % 3]) for number in range(n_questions + 2)]
+    questions = []
+    for number in range(n_questions):
+        mine = images[number : number + (1, 3, 2, 2, 2, 3)[number % 6]]
+        ids = [image.image_id for image in (mine if number % 6 != 4 else [*mine, mine[0]])]
+        questions.append(asked(number, mine[0], image_ids=tuple(ids)))
+    put_questions(store, images, questions)
+    put_searches(store, searched(questions, images, **kind))
     return store
 
 

@@ -158,6 +158,51 @@ def test_a_turn_at_the_length_bound_is_read_and_one_beyond_is_not():
     assert rule_of(longest + "\n") == "length"
 
 
+def test_a_look_names_its_image_where_there_are_several():
+    gazed = gaze('{"name": "Gaze", "coordinate": [1, 2, 3, 4], "image": 2}')
+    assert render(Look("r", (1, 2, 3, 4), image=2), MEDEYES) == gazed
+    assert parse(gazed, MEDEYES) == Look("r", (1, 2, 3, 4), image=2)
+    zoomed = ZOOMED.replace('"left lung"', '"left lung", "image": 7')
+    assert render(Look("r", (1, 2, 3, 4), "left lung", 7), ZOOM) == zoomed
+    assert parse(zoomed, ZOOM) == Look("r", (1, 2, 3, 4), "left lung", 7)
+    assert parse(
+        zoom('{"name": "image_zoom_in_tool", "arguments": {"image": 1, "bbox_2d": [1, 2, 3, 4]}}'), ZOOM
+    ) == Look("r", (1, 2, 3, 4), image=1)
+
+
+@pytest.mark.parametrize(
+    ("image", "rule"),
+    [
+        ("0", "image"),
+        ("-1", "image"),
+        ("2.0", "image"),
+        ("1e1", "image"),
+        ("NaN", "image"),
+        ("true", "image"),
+        ("null", "image"),
+        ('"2"', "image"),
+        ("[2]", "image"),
+        ('{"image": 2}', "image"),
+        ("02", "json"),
+        ('2, "image": 2', "json"),
+        ('2, "images": 2', "tool"),
+    ],
+)
+def test_an_image_that_is_no_number_is_refused(image, rule):
+    assert rule_of(gaze(f'{{"name": "Gaze", "coordinate": [1, 2, 3, 4], "image": {image}}}')) == rule
+    arguments = f'{{"bbox_2d": [1, 2, 3, 4], "image": {image}}}'
+    assert rule_of(zoom(f'{{"name": "image_zoom_in_tool", "arguments": {arguments}}}'), ZOOM) == rule
+
+
+def test_an_image_stands_beside_the_box():
+    assert (
+        rule_of(zoom('{"name": "image_zoom_in_tool", "image": 2, "arguments": {"bbox_2d": [1, 2, 3, 4]}}'), ZOOM)
+        == "tool"
+    )
+    assert rule_of(gaze('{"name": "Gaze", "coordinate": [1, 2, 3], "image": 0}')) == "box"  # the box is read first
+    assert rule_of(gaze('{"name": 1.5, "coordinate": [1, 2, 3, 4]}')) == "tool"
+
+
 @pytest.mark.parametrize(
     ("turns_written", "looks_max", "fine"),
     [

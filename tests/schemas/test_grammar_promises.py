@@ -37,7 +37,7 @@ texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*PIECES, "answe
 )
 dialects = st.sampled_from([MEDEYES, ZOOM])
 turns = st.one_of(
-    st.builds(Look, texts, wire_boxes, st.none() | texts),
+    st.builds(Look, texts, wire_boxes, st.none() | texts, st.none() | st.integers(-1, COORDINATE_MAX + 2)),
     st.builds(Answer, texts, texts),
 )
 promised = settings(max_examples=200, deadline=None)
@@ -65,11 +65,12 @@ def test_what_is_rendered_parses_to_the_same_turn(turn, dialect):
     words=st.text(st.characters(codec="utf-8", exclude_characters="<"), max_size=40),
     answer=st.text(st.characters(codec="utf-8", exclude_characters="<", exclude_categories=["Z", "C"]), min_size=1),
     box=wire_boxes,
+    image=st.none() | st.integers(1, 99),
     dialect=dialects,
 )
-def test_all_text_without_tags_can_be_rendered(words, answer, box, dialect):
-    label = words if dialect is ZOOM else None
-    assert parse(render(Look(words, box, label), dialect), dialect) == Look(words, box, label)
+def test_all_text_without_tags_can_be_rendered(words, answer, box, image, dialect):
+    look = Look(words, box, words if dialect is ZOOM else None, image)
+    assert parse(render(look, dialect), dialect) == look
     assert parse(render(Answer(words, answer), dialect), dialect) == Answer(words, answer)
 
 
@@ -89,6 +90,9 @@ def test_all_text_without_tags_can_be_rendered(words, answer, box, dialect):
         (Look("r", (1, 2, 3, True)), ZOOM),
         (Look("r", (1.0, 2, 3, 4)), MEDEYES),
         (Look("r", (1, 2, 3)), MEDEYES),
+        (Look("r", (1, 2, 3, 4), image=0), MEDEYES),
+        (Look("r", (1, 2, 3, 4), image=True), ZOOM),
+        (Look("r", (1, 2, 3, 4), image=10**9), MEDEYES),  # read as one beyond any image
     ],
 )
 def test_what_would_not_parse_back_is_not_rendered(turn, dialect):

@@ -102,6 +102,7 @@ def edited(**changes: Any) -> bytes:
         b"",
         b"[]",
         b'"format"',
+        b"[" * 100_000,
         b"\xff",
         MANIFEST.to_bytes()[:-1],
         MANIFEST.to_bytes() + b"\n",

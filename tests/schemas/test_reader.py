@@ -56,7 +56,9 @@ def test_eight_digits_are_the_start_of_a_digest_and_seven_are_a_number(tmp_path:
         store.manifest(digest[:7])
 
 
-@pytest.mark.parametrize("name", ["v9", "9", "v0", "0", 0, "f" * 64, "v", "", "newest", "-1", "²", "1.0", "main"])
+@pytest.mark.parametrize(
+    "name", ["v9", "9", "v0", "0", 0, "f" * 64, "v", "", "newest", "-1", "²", "1.0", "main", "v" + "9" * 5000]
+)
 def test_a_version_that_is_not_there_is_an_error_that_says_what_is(name: str | int, store: Store):
     with pytest.raises(StoreError) as caught:
         store.manifest(name)
@@ -98,6 +100,17 @@ def test_only_a_folder_can_be_a_store(root: str):
     for spelling in (root, Path(root)):
         with pytest.raises(UsageError, match="stores are local folders"):
             Store(spelling)
+
+
+def test_a_path_that_is_no_text_is_refused():
+    with pytest.raises(UsageError, match=r"cannot be at 'b\\udcffd'"):
+        Store("b\udcffd")
+
+
+def test_a_manifest_that_cannot_be_opened_is_an_error_for_people(store: Store):
+    (store.manifests / "v4.json").mkdir()
+    with pytest.raises(StoreError, match="cannot be read: Is a directory"):
+        store.snapshot()
 
 
 def test_a_copy_of_an_old_manifest_under_a_new_name_is_refused(store: Store):

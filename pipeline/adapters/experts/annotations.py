@@ -71,6 +71,7 @@ class AnnotationsExpert:
         return Seen((seen,), mark.words(seen.confidence))
 
     def _marks(self, ask: Ask) -> Iterator["_Mark"]:
+        """By image id, as a call is named: an image that a question has twice bears the marks of both."""
         question, size = ask.question, ask.image.size
         for region in question.regions:
             box = clamp(region.box_xyxy_px, size)

@@ -1,13 +1,13 @@
 -- id: candidates
 -- severity: error
--- explain: a choice is made among all regions known by then, but for visited ones and those that overlap one (IoU > 0.5); none is left when a search is exhausted
+-- explain: a choice is made among all regions known by then, but for visited ones and those that overlap one on their image (IoU > 0.5); none is left when a search is exhausted
 WITH walks AS MATERIALIZED (
     SELECT row_number() OVER () AS walk, * FROM trajectories WHERE origin <> 'random'
 ),
 looks AS MATERIALIZED (
     SELECT * FROM (
         SELECT
-            walk, generate_subscripts(step_mode, 1) - 1 AS step, unnest(step_mode) AS mode,
+            walk, generate_subscripts(step_mode, 1) - 1 AS step, unnest(step_mode) AS mode, unnest(step_image) AS image,
             unnest(step_round) AS round, unnest(step_region) AS region, unnest(step_call_id) AS call_id,
             unnest(step_x0) AS x0, unnest(step_y0) AS y0, unnest(step_x1) AS x1, unnest(step_y1) AS y1,
             unnest(step_candidates) AS candidates, unnest(step_candidate_conf) AS candidate_conf
@@ -20,20 +20,21 @@ choices AS MATERIALIZED (
     SELECT walk, len(step_mode), [], [] FROM walks WHERE stop_reason = 'exhausted'
 ),
 known AS (
-    SELECT walk, region, x0, y0, x1, y1, conf, coalesce(min(looks.step), -1) AS since
+    SELECT walk, region, image, x0, y0, x1, y1, conf, coalesce(min(looks.step), -1) AS since
     FROM (
         SELECT
             walk, generate_subscripts(region_label, 1) - 1 AS region, unnest(region_call_id) AS call_id,
+            unnest(region_image) AS image,
             unnest(region_x0) AS x0, unnest(region_y0) AS y0, unnest(region_x1) AS x1, unnest(region_y1) AS y1,
             unnest(region_conf) AS conf
         FROM walks
     ) AS entered
-    LEFT JOIN (SELECT walk, call_id, step FROM looks WHERE mode = 'scan') AS looks USING (walk, call_id)
+    LEFT JOIN (SELECT walk, call_id, image, step FROM looks WHERE mode = 'scan') AS looks USING (walk, call_id, image)
     GROUP BY ALL
 ),
 visited AS (
     SELECT
-        choices.walk, choices.step, looks.region,
+        choices.walk, choices.step, looks.region, looks.image,
         arg_max(x0, looks.step) AS x0, arg_max(y0, looks.step) AS y0,
         arg_max(x1, looks.step) AS x1, arg_max(y1, looks.step) AS y1
     FROM choices JOIN looks ON looks.walk = choices.walk AND looks.step < choices.step AND looks.mode <> 'scan'
@@ -47,7 +48,10 @@ open_regions AS (
     GROUP BY ALL
     HAVING NOT coalesce(bool_or(
         visited.region = known.region
-        OR box_iou(known.x0, known.y0, known.x1, known.y1, visited.x0, visited.y0, visited.x1, visited.y1) > 0.5
+        OR (
+            visited.image = known.image
+            AND box_iou(known.x0, known.y0, known.x1, known.y1, visited.x0, visited.y0, visited.x1, visited.y1) > 0.5
+        )
     ), false)
 ),
 expected AS (

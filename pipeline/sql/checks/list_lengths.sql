@@ -17,7 +17,7 @@ WITH counted AS (
     SELECT
         trajectory_key(slice, question_id, origin, variant), 'region',
         [len(region_x0), len(region_y0), len(region_x1), len(region_y1),
-         len(region_label), len(region_conf), len(region_call_id)]
+         len(region_label), len(region_conf), len(region_call_id), len(region_image)]
     FROM trajectories
     UNION ALL
     SELECT
@@ -26,7 +26,7 @@ WITH counted AS (
          len(step_look_x0), len(step_look_y0), len(step_look_x1), len(step_look_y1),
          len(step_conf_before), len(step_conf_after), len(step_delta_c), len(step_candidates),
          len(step_candidate_conf), len(step_nucleus), len(step_prob), len(step_rank), len(step_call_id),
-         len(step_text)]
+         len(step_text), len(step_image)]
     FROM trajectories
     UNION ALL
     SELECT

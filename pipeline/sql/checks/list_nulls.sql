@@ -27,7 +27,9 @@ WITH named AS (
         [
             named_if_nulls('region_x0', region_x0), named_if_nulls('region_y0', region_y0),
             named_if_nulls('region_x1', region_x1), named_if_nulls('region_y1', region_y1),
+            named_if_nulls('image_ids', image_ids), named_if_nulls('region_image', region_image),
             named_if_nulls('region_label', region_label), named_if_nulls('region_conf', region_conf),
+            named_if_nulls('step_image', step_image),
             named_if_nulls('step_mode', step_mode), named_if_nulls('step_round', step_round),
             named_if_nulls('step_text', step_text), named_if_nulls('step_candidates', flatten(step_candidates)),
             named_if_nulls('step_candidate_conf', flatten(step_candidate_conf)),

@@ -17,7 +17,8 @@ WITH aimed AS (
             CASE WHEN round = 1 THEN region_y1[region + 1] ELSE last_y1 END::DOUBLE AS y1
         FROM (
             SELECT
-                slice, question_id, image_id, origin, variant, region_x0, region_y0, region_x1, region_y1,
+                slice, question_id, unnest([image_ids[i + 1] FOR i IN step_image]) AS image_id, origin, variant,
+                region_x0, region_y0, region_x1, region_y1,
                 generate_subscripts(step_mode, 1) - 1 AS step,
                 unnest(step_mode) AS mode, unnest(step_round) AS round, unnest(step_region) AS region,
                 unnest(step_look_x0)::DOUBLE AS look_x0, unnest(step_look_y0)::DOUBLE AS look_y0,

@@ -1,2 +1,2 @@
 -- How far the wording alone goes.
-FROM question_only ORDER BY source, split, answer_kind
+FROM question_only ORDER BY source, split, language, train_rows, kind

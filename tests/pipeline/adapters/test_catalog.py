@@ -120,6 +120,22 @@ def test_nothing_but_the_store_is_in_reach(searched_store: Store, tmp_path: Path
             con.execute(text)
 
 
+def test_a_part_that_is_no_parquet_file_is_an_error_with_a_way_out(own_store: Store):
+    (own_store.root / own_store.head().parts("images")[0][1].path).write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="fovea audit"):
+        connect(own_store)
+
+
+@pytest.mark.parametrize(("name", "other"), [("st[1]re", "st1re"), ("a*b", "axxb"), ("what?", "whats")])
+def test_a_store_named_like_a_pattern_is_read_and_not_its_neighbour(name: str, other: str, tmp_path: Path):
+    for folder, n in ((name, 3), (other, 5)):
+        images = [drawn_image(number) for number in range(n)]
+        put_questions(Store(tmp_path / folder), images, [asked(0, images[0])])
+    mine, theirs = (Store(tmp_path / folder).head().parts("images")[0][1].path for folder in (name, other))
+    (tmp_path / other / theirs).rename(tmp_path / other / mine)  # what the pattern would find
+    assert connect(Store(tmp_path / name)).execute("SELECT count(*) FROM images").fetchall() == [(3,)]
+
+
 def test_a_missing_part_is_an_error_with_a_way_out(own_store: Store):
     (own_store.root / own_store.head().parts("images")[0][1].path).unlink()
     with pytest.raises(StoreError, match="fovea audit"):

@@ -36,6 +36,14 @@ class Split(Numbers):
         return {("rejects", "pool"): rows, ("rejects", ("test", "train")[min(shard.payload) % 2]): rows}
 
 
+class SplitPictures(Pictures):
+    """Pictures that shard s0 asks of in train and all others in test."""
+
+    def process(self, state: None, shard: Shard) -> Output:
+        rejects = Numbers.process(self, state, shard)["rejects", "pool"]
+        return {**Pictures.process(self, state, shard), ("rejects", "train" if shard.key == "s0" else "test"): rejects}
+
+
 def done(root: Path, *payloads: Sequence[int], stage: Numbers | None = None) -> list[Receipt]:
     stage = stage or Numbers()
     todo = [Shard(f"s{index}", len(payload), tuple(payload)) for index, payload in enumerate(payloads)]
@@ -171,3 +179,29 @@ def test_a_damaged_work_shard_is_never_published(damage, tmp_path: Path):
     assert not (tmp_path / "data").exists()
     damaged.unlink(missing_ok=True)
     assert numbers(tmp_path, pack(tmp_path, done(tmp_path, [0, 1], [2]), None)) == [["0", "1", "2"]]
+
+
+def test_a_part_does_not_stand_when_other_copies_are_left_out_of_it(tmp_path: Path):
+    """Image 1 loses its first copy and image 3 gets an earlier one: as many rows as before, but not the same."""
+    stage = SplitPictures("pictures")
+    before = pack(tmp_path, done(tmp_path, [1, 2], [1, 3], [4, 5], stage=stage), None)
+    after = pack(tmp_path, done(tmp_path, [3, 2], [1, 3], [4, 5], stage=stage), slice_of(before))
+    images = [part for part in after if part.table == "images"]
+    names = [row["path"] for rows in numbers(tmp_path, images, "image") for row in rows]
+    assert names == ["s0/3.png", "s0/2.png", "s1/1.png", "s2/4.png", "s2/5.png"]
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"x" * path.stat().st_size), Path.unlink])
+def test_damaged_work_shards_of_images_are_named_too(damage, tmp_path: Path):
+    receipts = done(tmp_path, [0, 1], stage=Pictures("pictures"))
+    damage(tmp_path / receipts[0].files[0].path)
+    with pytest.raises(DigestError, match="work shard is damaged or gone"):
+        pack(tmp_path, receipts, None)
+
+
+def test_a_damaged_part_does_not_stand_for_rows_of_other_shards(tmp_path: Path):
+    before = pack(tmp_path, done(tmp_path, [0], [1]), None)
+    path = tmp_path / before[0].path
+    path.write_bytes(b"x" * path.stat().st_size)
+    after = pack(tmp_path, done(tmp_path, [0, 1], [2]), slice_of(before))
+    assert numbers(tmp_path, after) == [["0", "1", "2"]]

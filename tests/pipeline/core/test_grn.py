@@ -38,7 +38,7 @@ def seen(*candidates, text="words"):
 def scanned(*regions, **options) -> State:
     """The state after a first scan that gave (box, confidence) pairs."""
     told = seen(*((box, f"r{i}", confidence) for i, (box, confidence) in enumerate(regions)))
-    return advance(start(SIZE, **options), Scan(), told, RULE, "scan0")
+    return advance(start((SIZE,), **options), Scan(), told, RULE, "scan0")
 
 
 def told(state, *answers, rule=RULE):
@@ -124,7 +124,7 @@ def test_confident_is_asked_before_length_and_length_before_exhausted():
 
 
 def test_the_search_begins_with_a_scan_and_takes_the_surest_of_equals_the_first():
-    assert next_query(start(SIZE), BEST, RULE) == Scan()
+    assert next_query(start((SIZE,)), BEST, RULE) == Scan()
     move = next_query(scanned((A, 0.2), (B, 0.6), (C, 0.6)), BEST, RULE)
     assert (move.region, move.choice.candidates, move.choice.rank) == (1, (0, 1, 2), 0)
 
@@ -180,7 +180,7 @@ def test_looks_end_at_the_edge_of_the_image():
 
 @pytest.mark.parametrize("nothing", [(), ((500.0, 500.0, 600.0, 600.0), "outside", 0.9)])
 def test_no_region_at_all_is_one_look_at_the_whole_image(nothing):
-    state = advance(start(SIZE, rescans=True), Scan(), seen(*([nothing] if nothing else [])), RULE, "scan0")
+    state = advance(start((SIZE,), rescans=True), Scan(), seen(*([nothing] if nothing else [])), RULE, "scan0")
     assert state.fallback == "whole_image"
     move = next_query(state, BEST, RULE)
     whole = (0.0, 0.0, 200.0, 100.0)
@@ -278,7 +278,7 @@ def test_settings_without_meaning_are_refused(wrong):
 def test_every_search_ends_whatever_the_expert_says(data, rescans, looks_max, variant, gain_min):
     rule = replace(RULE, looks_max=looks_max, gain_min=gain_min)
     choose = sampled(rule, 0, "q", variant, 0) if variant else greedy(rule)
-    state, moves = start(SIZE, rescans=rescans), 0
+    state, moves = start((SIZE,), rescans=rescans), 0
     while not isinstance(move := next_query(state, choose, rule), Stop):
         assert moves < 2 * looks_max + 1  # each look, and a scan before each and after the last
         state, moves = advance(state, move, data.draw(any_seen()), rule, "call"), moves + 1

@@ -16,7 +16,7 @@ BOXES = [(x, 10.0, x + 20, 30.0) for x in (10.0, 40.0, 70.0, 100.0, 130.0)]
 
 def after_scan(*regions):
     told = Seen(tuple(Candidate(box, "r", confidence) for box, confidence in regions), "scan")
-    return advance(start(SIZE, rescans=True), Scan(), told, RULE, "scan0")
+    return advance(start((SIZE,), rescans=True), Scan(), told, RULE, "scan0")
 
 
 def drive(walk, answer):
@@ -51,7 +51,7 @@ def test_scan_only_without_regions_looks_at_the_whole_image_and_never_scans_agai
 
 
 def test_drill_only_never_scans_and_looks_at_quadrants_as_they_are():
-    walked, asked = drive(drill_only(SIZE, BEST, RULE), keep(0.0))
+    walked, asked = drive(drill_only((SIZE,), BEST, RULE), keep(0.0))
     quadrants = [(0, 0, 100, 50.5), (100, 0, 200, 50.5), (0, 50.5, 100, 101), (100, 50.5, 200, 101)]
     assert [query.look_xyxy_px for query in asked] == quadrants
     assert all(isinstance(query, Drill) and query.box_xyxy_px == query.look_xyxy_px for query in asked)
@@ -62,9 +62,9 @@ def test_drill_only_never_scans_and_looks_at_quadrants_as_they_are():
 
 
 def test_drill_only_obeys_the_rules_of_grn():
-    walked, asked = drive(drill_only(SIZE, BEST, RULE), keep(0.9))
+    walked, asked = drive(drill_only((SIZE,), BEST, RULE), keep(0.9))
     assert (len(asked), walked.stop_reason) == (1, "confident")
-    walked, _ = drive(drill_only(SIZE, BEST, RULE), keep(0.5))
+    walked, _ = drive(drill_only((SIZE,), BEST, RULE), keep(0.5))
     assert [(step.region, step.round) for step in walked.steps] == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 
@@ -76,7 +76,7 @@ def grn(*looks) -> Walked:
 
 def test_random_boxes_are_as_many_and_as_large_as_the_looks_of_grn_but_elsewhere():
     looks = (0.0, 0.0, 60.0, 40.0), (20.0, 30.0, 40.0, 60.0), (0.0, 0.0, 200.0, 101.0)
-    walked = at_random(grn(*looks), SIZE, RULE, 0, "q")
+    walked = at_random(grn(*looks), (SIZE,), RULE, 0, "q")
     found = [step.look_xyxy_px for step in walked.steps]
     assert [area(box) for box in found] == pytest.approx([area(look) for look in looks], rel=1e-5)
     assert found[2] == looks[2]
@@ -87,12 +87,12 @@ def test_random_boxes_are_as_many_and_as_large_as_the_looks_of_grn_but_elsewhere
         ("look", 0.0, None, ())
     }
     assert walked.stop_reason == "exhausted"
-    assert at_random(grn(*looks, looks[0]), SIZE, RULE, 0, "q").stop_reason == "length"
+    assert at_random(grn(*looks, looks[0]), (SIZE,), RULE, 0, "q").stop_reason == "length"
 
 
 def test_random_boxes_are_uniform_and_keyed_by_question_and_look():
     look = (0.0, 0.0, 100.0, 1.0)
-    boxes = [at_random(grn(look, look), SIZE, RULE, 0, f"q{i}").regions for i in range(600)]
+    boxes = [at_random(grn(look, look), (SIZE,), RULE, 0, f"q{i}").regions for i in range(600)]
     lefts = [region.box_xyxy_px[0] for pair in boxes for region in pair]
     assert all(inside(region.box_xyxy_px, SIZE) for pair in boxes for region in pair)
     assert sum(lefts) / len(lefts) == pytest.approx(50, abs=3)  # of 0…100, 3.6 standard deviations
@@ -101,5 +101,5 @@ def test_random_boxes_are_uniform_and_keyed_by_question_and_look():
     tops = [region.box_xyxy_px[1] for pair in boxes for region in pair]  # of 0…100 too
     above_both = sum(left < 50 and top < 50 for left, top in zip(lefts, tops, strict=True))
     assert above_both / len(lefts) == pytest.approx(0.25, abs=0.05)  # the axes are drawn apart
-    assert at_random(grn(look), SIZE, RULE, 1, "q0") != at_random(grn(look), SIZE, RULE, 0, "q0")
-    assert at_random(grn(look), SIZE, RULE, 0, "q0") == at_random(grn(look), SIZE, RULE, 0, "q0")
+    assert at_random(grn(look), (SIZE,), RULE, 1, "q0") != at_random(grn(look), (SIZE,), RULE, 0, "q0")
+    assert at_random(grn(look), (SIZE,), RULE, 0, "q0") == at_random(grn(look), (SIZE,), RULE, 0, "q0")

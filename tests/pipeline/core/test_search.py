@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.cvs import SamplerConfig
 from pipeline.core.grn import NavigatorConfig
-from pipeline.core.hunt import SearchConfig, SearchItem
+from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.search import search
 from schemas.errors import ExpertError
 from schemas.experts import Candidate, ExpertIdentity, Scan, Seen, call_id
@@ -21,7 +21,8 @@ RESCANS = ExpertIdentity("scripted", "1", rescans=True)
 
 
 def items(n, prefix="q", **changes):
-    return [SearchItem(question(f"{prefix}{i}", **changes), "image0", None, SIZE) for i in range(n)]
+    image = SearchImage("image0", SIZE, lambda: None)
+    return [SearchItem(question(f"{prefix}{i}", **changes), (image,)) for i in range(n)]
 
 
 def found(n=20, config=ALL, seed=0, **script):
@@ -68,7 +69,7 @@ def test_every_decision_follows_from_the_row_alone(config, script, seed):
     assert not result.rejects
     for row in result.trajectories:
         assert row.rule == config.rule
-        assert row.origin == "random" or problems(row, SIZE) == []
+        assert row.origin == "random" or problems(row, [SIZE]) == []
 
 
 def _change_step(row, **changes):
@@ -94,8 +95,8 @@ def _change_step(row, **changes):
 )
 def test_the_checker_sees_a_row_that_was_tampered_with(tamper):
     rows = [row for row in found(6, SearchConfig()).trajectories if row.origin == "cvs"]
-    assert all(problems(row, SIZE) == [] for row in rows)
-    assert any(problems(tamper(row), SIZE) for row in rows)
+    assert all(problems(row, [SIZE]) == [] for row in rows)
+    assert any(problems(tamper(row), [SIZE]) for row in rows)
 
 
 def test_every_question_gives_grn_its_variants_and_the_ablations_asked_for():

@@ -3,27 +3,39 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.adapters.catalog import connect
 from pipeline.core.cvs import SamplerConfig
 from pipeline.core.hunt import SearchConfig
-from pipeline.stages.build_trajectories import REVISION, BuildTrajectories, build_trajectories, counts, shards_of
+from pipeline.stages.audit_rows import ERROR, load_checks, run_check
+from pipeline.stages.build_trajectories import (
+    EXPERT_DEFAULTS,
+    REVISION,
+    BuildTrajectories,
+    build_trajectories,
+    counts,
+    shards_of,
+)
 from pipeline.stages.ingest import ingest
 from pipeline.stages.phantom_source import PhantomSource
+from pipeline.stages.sources import SOURCES
 from schemas.errors import DigestError, InputError
 from schemas.manifest import Part, sha256_of
 from schemas.reader import Store
+from schemas.records import Image, Question, Region
 from tests.pipeline.small_stores import asked, drawn_image, put_questions
 from tests.processes import bytes_of, fovea, start
 
 LINE = ("build-trajectories", "--source", "phantom", "--expert", "annotations")
 SLICE = "trajectories/phantom/annotations"
 INGEST = "ingest/phantom/default"
-GOLDEN = {  # sha256 over the rows of six drawings, per REVISION of stage and expert
-    (1, "annotations@1"): "1444cc52a50f20bd3dbc6c7cf5cd9d3497c077d47c9ad20d21e9ad36c59ff74e",
+GOLDEN = {  # sha256 over the rows of six drawings and a question on three of them, per REVISION of stage and expert
+    (2, "annotations@1"): "515bd6d33200e65489adbf64e64adfd2df914922aa7f4e90572e6cfbd26a808b",
 }
 
 
@@ -224,10 +236,40 @@ def test_wrong_usage_is_named_and_exits_2(options: tuple[str, ...], what: str, p
     assert "Traceback" not in told.stderr
 
 
+def on_three(images: Sequence[Image]) -> Question:
+    """On the first three drawings, with spots on the last two."""
+    spot = Region((10.0, 1.0, 20.0, 7.0), "spot", "drawn")
+    regions = (replace(spot, image=1), replace(spot, box_xyxy_px=(10.0, 2.0, 20.0, 8.0), image=2))
+    return asked(6, images[0], image_ids=tuple(image.image_id for image in images[:3]), regions=regions)
+
+
+@pytest.mark.parametrize("expert", ["annotations", "saliency"])
+def test_all_images_of_a_question_are_searched(expert: str, tmp_path: Path):
+    store, images = Store(tmp_path), [drawn_image(number, (64, 48 + number)) for number in range(3)]
+    put_questions(store, images, [on_three(images)])
+    build_trajectories(store, stage(tmp_path, upstream="ingest/drawn/default", expert_name=expert))
+    snapshot = store.snapshot()
+    rows, calls = snapshot.records("trajectories"), snapshot.records("expert_calls")
+    assert {row.image_ids for row in rows} == {tuple(image.image_id for image in images)}
+    assert Counter(call.image_id for call in calls if call.mode == "scan") == {image.image_id: 1 for image in images}
+    assert all([step.image for step in row.steps[:3]] == [0, 1, 2] for row in rows)
+    if expert == "annotations":
+        assert {region.image for row in rows for region in row.regions} == {1, 2}
+    con = connect(store)
+    assert [check.id for check in load_checks() if check.severity == ERROR and run_check(con, check).n] == []
+
+
+def test_left_is_the_patients_left_wherever_radiographs_are_annotated():
+    """MS-CXR asks for the patient's side: an expert that named the other one would contradict the gold answer."""
+    without_boxes = {"path-vqa", "pmc-vqa", "omnimedvqa", "mmmu", "medxpertqa"}
+    told = {source: EXPERT_DEFAULTS.get(("annotations", source), {}).get("sides_of", "image") for source in SOURCES}
+    assert {source for source, side in told.items() if side == "image"} == {"phantom", *without_boxes}
+
+
 def test_other_rows_need_another_revision(tmp_path: Path):
     """When this fails on purpose: raise REVISION of the stage or of the expert, and pin the new digest."""
     store, images = Store(tmp_path), [drawn_image(number) for number in range(6)]
-    put_questions(store, images, [asked(number, image) for number, image in enumerate(images)])
+    put_questions(store, images, [*(asked(number, image) for number, image in enumerate(images)), on_three(images)])
     config = SearchConfig(origins=("drill_only", "random", "scan_only"))
     built = build_trajectories(store, stage(tmp_path, upstream="ingest/drawn/default", search=config))
     rows = [store.snapshot().read(table).to_pylist() for table in ("trajectories", "expert_calls", "rejects")]

@@ -104,6 +104,25 @@ def test_work_goes_only_when_asked_and_a_rebuild_runs_again(store: Store):
     assert (built.n_reused, built.is_new, bytes_of(store.root)) == (0, False, before)
 
 
+def test_what_was_fetched_from_the_hub_stays_whole(store: Store):
+    """A unit counts as fetched as long as its folder is there."""
+    fetched = store.root / "work" / "hub" / "owner--set" / ("0" * 40) / "data" / "train.parquet"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(b"rows")
+    result = sweep(store, grace_s=0, delete=True, with_work=True)
+    assert any(one.kind == "work" for one in result.found)
+    assert fetched.read_bytes() == b"rows"
+
+
+def test_what_cannot_be_deleted_is_an_error_for_people(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(StoreError, match="cannot delete: Permission denied"):
+        sweep(store, grace_s=0, delete=True)
+
+
 def test_a_stage_that_wrote_lately_keeps_all_its_work(store: Store, monkeypatch: pytest.MonkeyPatch):
     now_s = time.time()
     monkeypatch.setattr(gc.time, "time", lambda: now_s + DAY_S + 60)
