@@ -20,28 +20,51 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("pipeline.stages.audit", "Recompute and check everything a store claims."),
     "sql": ("pipeline.stages.sql", "Query a store with DuckDB."),
     "gc": ("pipeline.stages.gc", "Remove what no manifest names."),
+    "bench": ("", "Measure fovea against plain tools."),
     "train": ("trainer.commands", "Train a policy from a store."),
     "evaluate": ("trainer.evaluate_command", "Measure a policy on a split."),
+}
+BENCHES: dict[str, tuple[str, str]] = {
+    "ingest": ("pipeline.stages.bench_ingest", "Images per second of ingest, against decoding and hashing alone."),
 }
 
 
 class LazyGroup(TyperGroup):
     """Knows all commands by name and one line of help; imports a command's module when it is used."""
 
+    table = COMMANDS
+
     def list_commands(self, ctx):
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx, cmd_name):
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module, _ = COMMANDS[cmd_name]
+        module, _ = self.table[cmd_name]
+        if not module:
+            return get_command(bench)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(name=cmd_name)(importlib.import_module(module).command)
         return get_command(app)
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+            formatter.write_dl([(name, about) for name, (_, about) in self.table.items()])
+
+
+class BenchGroup(LazyGroup):
+    table = BENCHES
+
+
+bench = typer.Typer(cls=BenchGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+
+@bench.callback()
+def benches() -> None:
+    """Measure fovea against plain tools; each prints a ratio, above 1 where fovea is the faster.
+
+    Example: fovea bench ingest --images 1000
+    """
 
 
 app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)

@@ -12,11 +12,11 @@ PUBLIC_KEY = b"fovea public patient key 1"  # published on purpose: open data on
 KEY_BYTES_MIN = 16
 
 
-def patient_key(source: str, patient: str | None, key: bytes | None, restricted: bool) -> str | None:
-    """HMAC-SHA256(key, length:source length:patient) in hex; null when the patient or the key may not be told.
+def patient_key(family: str, patient: str | None, key: bytes | None, restricted: bool) -> str | None:
+    """HMAC-SHA256(key, length:family length:patient) in hex; null when the patient or the key may not be told.
 
-    Without `key`, restricted sources get null and open ones the public key. One patient number in two sources
-    gives two keys.
+    Without `key`, restricted sources get null and open ones the public key. `family` is who gave the
+    patient its number (nih, mimic, chexpert): two sources of one family give one key, two families two.
     """
     if key is not None and len(key) < KEY_BYTES_MIN:
         raise UsageError(
@@ -25,5 +25,5 @@ def patient_key(source: str, patient: str | None, key: bytes | None, restricted:
         )
     if not patient or (key is None and restricted):
         return None
-    message = "".join(f"{len(part)}:{part}" for part in (source, patient))
+    message = "".join(f"{len(part)}:{part}" for part in (family, patient))
     return hmac.new(key or PUBLIC_KEY, message.encode(), hashlib.sha256).hexdigest()

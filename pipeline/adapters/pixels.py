@@ -5,13 +5,17 @@ import io
 import struct
 import warnings
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from pipeline.adapters.hashes import picture_hashes
 from schemas.errors import InputError
 from schemas.records import Image
 
 Pillow.MAX_IMAGE_PIXELS = 400_000_000  # a whole-slide thumbnail passes, a decompression bomb does not
+STRIP_PX = 1 << 15  # hashed at once: a copy of a whole picture costs more than its hash
 BOMBS = (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning)
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error, *BOMBS)  # seen from Pillow
 
@@ -37,8 +41,28 @@ def pixel_sha256(image: Pillow.Image) -> str:
     """sha256 of mode, size and decoded pixels: the same for lossless re-encodings of one picture."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # palette indices alone do not say what is seen
-    head = f"{image.mode} {image.width} {image.height}\n".encode()
-    return hashlib.sha256(head + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{image.mode} {image.width} {image.height}\n".encode())
+    n_rows = max(1, STRIP_PX // image.width)
+    for top in range(0, image.height, n_rows):
+        strip = image.crop((0, top, image.width, min(top + n_rows, image.height)))
+        digest.update(strip.tobytes())
+    return digest.hexdigest()
+
+
+def grey_levels(image: Pillow.Image) -> NDArray[np.uint8]:
+    """[height, width] luminance, as hashes see it; opacity is left out.
+
+    Levels of more than 8 bits are stretched so that the least is 0 and the greatest 255: windows are not known here.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        levels = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        low, span = levels.min(), np.ptp(levels) or 1.0
+        return np.rint((levels - low) / span * 255).astype(np.uint8)
+    if image.mode == "LAB":  # Pillow knows no way from it
+        return np.asarray(image.getchannel("L"))
+    if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        image = image.convert("LA" if image.mode == "La" else "RGB")
+    return np.asarray(image.convert("L"))
 
 
 def stored_image(
@@ -56,4 +80,5 @@ def stored_image(
         pixel_sha256=pixel_sha256(picture),
         source=source,
         licence=licence,
+        hashes=picture_hashes(grey_levels(picture)),
     )

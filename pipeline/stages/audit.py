@@ -7,11 +7,12 @@ read first; rows of parts that are broken are left out of what follows.
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.adapters.catalog import SQL, open_manifest
+from pipeline.stages import audit_duplicates as duplicates
 from pipeline.stages import audit_rows as rows
 from pipeline.stages import audit_storage as storage
 from pipeline.stages.audit_rows import ERROR, FINDING, SHOWN, Check, Result
@@ -23,6 +24,9 @@ from schemas.manifest import Manifest, Part
 from schemas.reader import Store
 from schemas.records import STOPS
 from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,20 @@ class _Run:
                 self.tick(n_trajectories)
             self.add(CVS_DRAW, rows.wrong_variants(con))
             self.add(STALE_INPUTS, rows.stale_inputs(self.manifest))
+            self.near_copies(con)
             for path in sorted((SQL / "summaries").glob("*.sql")):
                 cursor = con.execute(path.read_text(encoding="utf-8"))
                 names = [column[0] for column in cursor.description]
                 self.summary[path.stem] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         finally:
             con.close()
+
+    def near_copies(self, con: "DuckDBPyConnection") -> None:
+        found = duplicates.near_copies(con)
+        self.add(NEAR_DUPLICATES, duplicates.within_sources(found))
+        self.add(NEAR_LEAKAGE, duplicates.across_splits(found, con.execute(duplicates.SPLIT_ORDER).fetchall()))
+        self.add(NEAR_SOURCES, duplicates.across_sources(found))
+        self.add(FAMILIES, duplicates.families(con, found))
 
     def may(self, check: Check) -> bool:
         if not check.needs & self.lost:
@@ -147,7 +159,7 @@ def _rule(id_: str, explain: str, *needs: str, severity: str = ERROR) -> Check:
 
 MANIFEST_CHAIN = _rule("manifest_chain", "every version can be read and names the digest of the one before")
 PART_FILES = _rule("part_files", "every file a manifest names is there, with its size, sha256, rows and schema")
-IMAGE_BYTES = _rule("image_bytes", "an image's bytes hash to its id and decode to the stored size and pixels")
+IMAGE_BYTES = _rule("image_bytes", "an image's bytes hash to its id and decode to the stored size, pixels and hashes")
 MISSING_VALUES = _rule("missing_values", "no null in a column that must not have one")
 UNACCOUNTED = _rule(
     "unaccounted_questions",
@@ -158,6 +170,14 @@ UNACCOUNTED = _rule(
 )
 CVS_DRAW = _rule("cvs_draw", "a CVS variant chose what its seed draws from the nucleus")
 STALE_INPUTS = _rule("stale_inputs", "slices that were made from an older version of their input", severity=FINDING)
+NEAR_DUPLICATES = _rule(
+    "near_duplicates",
+    "different pictures of one source that are near copies by PDQ or pHash: as they are, mirrored, inverted or trimmed",
+    severity=FINDING,
+)
+NEAR_LEAKAGE = _rule("near_leakage", "pictures of one split that have a near copy in another", severity=FINDING)
+NEAR_SOURCES = _rule("near_sources", "pictures of one source that have a near copy in another", severity=FINDING)
+FAMILIES = _rule("families", "sources in the store that are known to share pictures", severity=FINDING)
 
 
 def show(report: AuditReport) -> None:
@@ -167,6 +187,7 @@ def show(report: AuditReport) -> None:
     for one in report.summary["trajectories"]:
         stops = "  ".join(f"{stop} {one[stop]:4.0%}" for stop in STOPS)
         note(f"  {one['slice']} {one['origin']:<10} {one['n']:>9,} trajectories  {one['looks']:.2f} looks  {stops}")
+    _show_question_only(report.summary["question_only"])
     for one in report.summary["calls"]:
         note(f"  {one['slice']} expert calls: grn {one['n_calls_grn']:,}, with cvs {one['n_calls_grn_cvs']:,}")
     for title, caught in (("problems", report.problems), ("findings", report.findings)):
@@ -175,6 +196,26 @@ def show(report: AuditReport) -> None:
             _show_problem(one)
     if report.skipped:
         note(f"not checked, since parts they need are broken: {', '.join(report.skipped)}")
+
+
+WORDING_ALONE = {  # column of the summary -> what its share means
+    "known_accuracy": "have the usual answer to their wording",
+    "known_accuracy_as_written": "have it letter by letter",
+    "accuracy": "have it, or the usual answer to their kind where the wording is new",
+}
+
+
+def _show_question_only(rows: list[dict[str, Any]]) -> None:
+    """How far the wording alone goes in each split and language, in all and by kind of question."""
+    for one in rows:
+        if one["kind"] == "all":
+            same = ("source", "split", "language", "train_rows")
+            kinds = [row for row in rows if row["kind"] != "all" and all(row[name] == one[name] for name in same)]
+            rows_of = ", without templated train rows" if one["train_rows"] == "own" else ""
+            note(f"  {one['source']} {one['split']} {one['language']}, wording alone{rows_of}:")
+            for name, what in WORDING_ALONE.items():
+                by_kind = ", ".join(f"{row['kind']} {100 * row[name]:.1f} %" for row in kinds)
+                note(f"    {100 * one[name]:.1f} % of {one['n_questions']:,} {what} ({by_kind})")
 
 
 def _show_problem(problem: Problem) -> None:

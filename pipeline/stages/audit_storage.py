@@ -4,14 +4,15 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.adapters.pixels import decode, pixel_sha256
+from pipeline.adapters.hashes import picture_hashes
+from pipeline.adapters.pixels import decode, grey_levels, pixel_sha256
 from schemas.errors import FoveaError
 from schemas.manifest import EMPTY, Manifest, Part
 from schemas.reader import Store, sha256_file
@@ -84,7 +85,7 @@ def broken_chain(store: Store, manifest: Manifest) -> Iterator[Offence]:
 
 
 def broken_images(root: Path, key: str, part: Part, tick: Callable[[int], None]) -> list[Offence]:
-    """Images whose bytes are not their id, do not decode, or decode to another size or other pixels than stored."""
+    """Images whose bytes are not their id, do not decode, or decode to another size, pixels or hashes than stored."""
     found = []
     # the filters of `warnings` are one for all threads: what `decode` does to them ends with this block
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -97,7 +98,9 @@ def broken_images(root: Path, key: str, part: Part, tick: Callable[[int], None])
 
 
 def _wrong_image(row: dict[str, Any]) -> str | None:
-    data = row["image"]["bytes"]
+    data = row["image"]["bytes"] if row["image"] else None
+    if data is None:
+        return "it has no bytes"
     if hashlib.sha256(data).hexdigest() != row["image_id"]:
         return "its bytes have another sha256"
     try:
@@ -107,4 +110,8 @@ def _wrong_image(row: dict[str, Any]) -> str | None:
         return error.what
     if picture.size != (row["width"], row["height"]):
         return f"decodes to {picture.width} x {picture.height}, stored as {row['width']} x {row['height']}"
-    return None if pixels == row["pixel_sha256"] else "its pixels have another sha256"
+    if pixels != row["pixel_sha256"]:
+        return "its pixels have another sha256"
+    hashes = asdict(picture_hashes(grey_levels(picture)))
+    wrong = [name for name, value in hashes.items() if row[name] != value]
+    return f"it has another {', '.join(wrong)}" if wrong else None

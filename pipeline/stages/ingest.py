@@ -1,5 +1,6 @@
 """`fovea ingest`: a source data set becomes the tables images, questions and rejects."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.adapters.sources.base import Source
+from pipeline.adapters.sources.hub_fetch import fetch
 from pipeline.adapters.work import Output, Shard
+from pipeline.stages import ingest_options as options
 from pipeline.stages.building import Built, build, schemas_of
+from pipeline.stages.clean_splits import CleanSplits
+from pipeline.stages.control_source import ControlSource, control_of
+from pipeline.stages.progress import note
 from pipeline.stages.reports import JsonOption, NameOption, StoreOption, WorkersOption, report_build
-from pipeline.stages.sources import make_source
+from pipeline.stages.sources import SOURCES, make_source
+from schemas.errors import InputError, UsageError
 from schemas.manifest import Slice
 from schemas.reader import Store
 from schemas.records import POOL, SPLITS
 from schemas.rows import to_table
 
-REVISION = 1
-TABLES = ("images", "questions", "rejects")
+REVISION = 2
+TABLES = ("images", "questions", "findings", "rejects")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Ingest:
             config=self.identity(),
             expert=None,
             seed=self.source.config().get("seed"),
-            inputs={},
+            inputs=self.source.inputs if isinstance(self.source, ControlSource) else {},
             schemas=schemas_of(TABLES),
             licences=(self.source.licence,),
         )
@@ -58,6 +65,7 @@ class Ingest:
         rows = state.read(shard.payload)
         output = {
             ("images", POOL): to_table("images", rows.images),
+            ("findings", POOL): to_table("findings", rows.findings),
             ("rejects", POOL): to_table("rejects", rows.rejects),
         }
         for split in SPLITS:
@@ -70,39 +78,89 @@ def ingest(store: Store, source: Source, *, name: str = "default", workers: int 
     return build(store, Ingest(source, name), shards, workers=workers)
 
 
+def moved_rows(store: Store, built: Built) -> dict[str, int]:
+    """How many questions went from which split to which."""
+    columns = ["split", "source_split"]
+    rows = store.snapshot(built.manifest.version).read("questions", slices=[built.slice.key], columns=columns)
+    moves = Counter(f"{row['source_split']} to {row['split']}" for row in rows.to_pylist() if row["source_split"])
+    return dict(sorted(moves.items()))
+
+
+def source_of(store: Store, name: str, root: str | None, options: Mapping[str, Any], split_by: str | None) -> Source:
+    """The source as the command line describes it; UsageError when it cannot be meant so."""
+    if name == "control":
+        if root is not None or split_by is not None:
+            what = "a control copies a slice of the store, and keeps the split that it copies"
+            raise UsageError(what, fix="leave out --root, --hub and --split-by")
+        return control_of(store, options)
+    made = make_source(name, root, options)
+    return made if split_by is None else CleanSplits(made, split_by)
+
+
+def fetched(
+    store: Store, source: str, root: str | None, options: Mapping[str, Any], hub: str, revision: str | None
+) -> str:
+    """The folder that a copy on the Hub was fetched into."""
+    if root is not None:
+        raise UsageError("--root and --hub are two places of one data set", fix="give one of them")
+    repo = None if hub == "default" else hub
+    found = fetch(store.root, source, options, repo=repo, revision=revision)
+    note(f"{found.repo}@{found.commit[:12]} is in {found.root}")
+    return str(found.root)
+
+
+def read_key(path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the patient key cannot be read: {error.strerror}", where=path) from error
+
+
 def command(
-    source: Annotated[str, typer.Argument(help="phantom, vqa-rad or slake")],
+    source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}; or control.")],
     store: StoreOption,
-    root: Annotated[Path | None, typer.Option(help="Folder of the data set in its original layout.")] = None,
+    root: options.Root = None,
     name: NameOption = "default",
     workers: WorkersOption = 1,
     json: JsonOption = False,
-    language: Annotated[str | None, typer.Option(help="slake: en, zh or all.")] = None,
-    frames: Annotated[
-        bool | None, typer.Option("--frames/--no-frames", help="vqa-rad: keep the templated rows of the MEVF layout.")
-    ] = None,
-    level: Annotated[str | None, typer.Option(help="phantom: L1, L2, L3 or hard.")] = None,
-    seed: Annotated[int | None, typer.Option(help="phantom: seed of the generator.")] = None,
-    train: Annotated[int | None, typer.Option(help="phantom: images in the train split.")] = None,
-    validation: Annotated[int | None, typer.Option(help="phantom: images in the validation split.")] = None,
-    test: Annotated[int | None, typer.Option(help="phantom: images in the test split.")] = None,
-    side_px: Annotated[int | None, typer.Option(help="phantom: side of the stored image.")] = None,
-    offset: Annotated[int | None, typer.Option(help="phantom: images of each split to skip.")] = None,
+    hub: options.Hub = None,
+    hub_revision: options.HubRevision = None,
+    split_by: options.SplitBy = None,
+    patient_key_file: options.KeyFile = None,
+    language: options.Language = None,
+    frames: options.Frames = None,
+    release: options.Release = None,
+    test_set: options.TestSet = None,
+    access: options.Access = None,
+    test_share: options.TestShare = None,
+    subjects: options.Subjects = None,
+    window: options.Window = None,
+    level: options.Level = None,
+    seed: options.Seed = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    side_px: options.SidePx = None,
+    offset: options.Offset = None,
+    of: options.Of = None,
+    kind: options.Kind = None,
+    split: options.Split = None,
 ) -> None:
-    """Read a data set into a store.
+    """Read a data set into a store, or copy a split of it with pictures that cannot answer.
 
     Example: fovea ingest phantom --store store --train 200 --test 50
     """
-    options = {
-        "language": language,
-        "frames": frames,
-        "level": level,
-        "seed": seed,
-        "n_train": train,
-        "n_validation": validation,
-        "n_test": test,
-        "side_px": side_px,
-        "offset": offset,
-    }
-    made = make_source(source, None if root is None else str(root), options)
-    report_build(ingest(Store(store), made, name=name, workers=workers), json)
+    read = {"language": language, "frames": frames, "version": release, "test_set": test_set, "access": access}
+    read |= {"subjects": subjects, "window": window, "key": read_key(patient_key_file)}
+    drawn = {"level": level, "seed": seed, "n_train": train, "n_validation": validation, "n_test": test}
+    drawn |= {"side_px": side_px, "offset": offset, "test_share": test_share}
+    given = {**read, **drawn, "of": of, "kind": kind, "split": split}
+    opened = Store(store)
+    folder = None if root is None else str(root)
+    if hub is not None:
+        source_of(opened, source, folder or ".", given, split_by)  # what cannot be read is told before it is fetched
+        folder = fetched(opened, source, folder, given, hub, hub_revision)
+    elif hub_revision is not None:
+        raise UsageError("--hub-revision says what of a copy on the Hub is fetched", fix="add --hub default")
+    built = ingest(opened, source_of(opened, source, folder, given, split_by), name=name, workers=workers)
+    report_build(built, json, {"moved": moved_rows(opened, built)} if split_by is not None else None)

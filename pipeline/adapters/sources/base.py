@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from schemas.records import Image, Question, Reject
+from schemas.records import Finding, Image, Question, Reject
 
 T = TypeVar("T")
 SHARD_IMAGES = 64  # images per work shard: seconds of work, a few megabytes
@@ -16,10 +16,14 @@ SHARD_IMAGES = 64  # images per work shard: seconds of work, a few megabytes
 
 @dataclass(frozen=True, slots=True)
 class SourceShard:
-    """A run of images with all their rows; `payload` is whatever the source needs to read them again."""
+    """A run of images with all their rows; `payload` is whatever the source needs to read them again.
+
+    `moved` are (question id, split) of rows that go to another split than their source's.
+    """
 
     key: str
     payload: tuple[Any, ...]
+    moved: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class SourceRows:
     images: list[Image] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 class Source(Protocol):

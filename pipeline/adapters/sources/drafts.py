@@ -7,8 +7,8 @@ no other character of a text is changed here, and nothing is read twice under on
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.adapters.pixels import stored_image
 from pipeline.adapters.sources.base import SourceRows, SourceShard, runs
 from schemas.errors import InputError
-from schemas.records import Image, Question, Region, Reject
+from schemas.records import Finding, Image, Question, Region, Reject
 
 STAGE = "ingest"
 FILE_PROBLEMS = ("region_", "unasked_")  # error classes of rejects about a file beside the rows, not about a row
@@ -31,20 +31,30 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One row; `row_key` finds it again (`file#number`, from 0), `image_name` is "" where the row names none."""
+    """One row; `row_key` finds it again (`file#number`, from 0); a row may name several images, or none."""
 
     row_key: str
-    image_name: str
+    image_names: tuple[str, ...]
     outcome: Question | Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One image, by its name within the source, and all rows about it in file order."""
+    """An image, or several that are asked about together, by name, and all rows about just them in file order."""
 
-    image_name: str
+    image_names: tuple[str, ...]
     drafts: tuple[Draft, ...]
     modality: str | None = None
+
+    @property
+    def image_name(self) -> str:
+        """The one image of a group of one; "" where rows name none."""
+        return self.image_names[0] if self.image_names else ""
+
+    def each(self) -> Iterator["Group"]:
+        """Its images one by one."""
+        for name in self.image_names:
+            yield replace(self, image_names=(name,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ class Picture:
 
     image: Image
     regions: tuple[Region, ...] = ()
+    findings: tuple[Finding, ...] = ()
     problems: tuple[tuple[str, Problem], ...] = ()
 
 
@@ -84,19 +95,21 @@ def draft(
 ) -> Draft:
     """`make(texts of the row)` if column `image` names a file inside the folder and `needs` all hold text."""
     if not isinstance(row, dict):
-        return Draft(row_key, "", Problem("malformed_row", f"expected an object, found {type(row).__name__}"))
+        return Draft(row_key, (), Problem("malformed_row", f"expected an object, found {type(row).__name__}"))
     texts = {name: text for name, value in row.items() if (text := text_of(value)) is not None}
     image_name = texts.get(image, "")
-    if image_name and not _is_inside(image_name):
-        return Draft(row_key, "", Problem("unsafe_path", f"{image_name!r} points outside the image folder"))
+    if image_name and not is_inside(image_name):
+        return Draft(row_key, (), Problem("unsafe_path", f"{image_name!r} points outside the image folder"))
+    names = (image_name,) if image_name else ()
     for name in (image, *needs):
         if name not in texts:
             found = "is absent" if name not in row else f"is {row[name]!r:.80}"
-            return Draft(row_key, image_name, Problem(f"missing_{name}", f"column `{name}` {found}"))
-    return Draft(row_key, image_name, make(texts))
+            return Draft(row_key, names, Problem(f"missing_{name}", f"column `{name}` {found}"))
+    return Draft(row_key, names, make(texts))
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a file name stays in its folder."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
@@ -122,11 +135,15 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
 
 def shards(drafts: Iterable[Draft], files: Iterable[str], modality: Mapping[str, str | None]) -> list[SourceShard]:
     """All images of the folder and all that rows name, in natural order, in runs; payloads are `Group`s."""
-    by_image: dict[str, list[Draft]] = {name: [] for name in files}
+    by_images: dict[tuple[str, ...], list[Draft]] = {}
     for row in drafts:
-        by_image.setdefault(row.image_name, []).append(row)
-    names = sorted(by_image, key=lambda name: (natural(name), name))
-    return numbered([Group(name, tuple(by_image[name]), modality.get(name)) for name in names])
+        by_images.setdefault(row.image_names, []).append(row)
+    asked = {name for names in by_images for name in names}
+    by_images |= {(name,): [] for name in files if name not in asked}
+    groups = sorted(by_images, key=lambda names: [(natural(name), name) for name in names])
+    return numbered(
+        [Group(names, tuple(by_images[names]), modality.get(names[0]) if names else None) for names in groups]
+    )
 
 
 def numbered(groups: Sequence[Group]) -> list[SourceShard]:
@@ -135,11 +152,16 @@ def numbered(groups: Sequence[Group]) -> list[SourceShard]:
 
 def digest(shard: SourceShard, root: Path, files: Iterable[str]) -> str:
     """sha256 over the drafts as canonical JSON and the bytes, or the absence, of each file under `root`."""
-    drafts = [asdict(group) for group in shard.payload]
-    whole = hashlib.sha256(json.dumps(drafts, sort_keys=True, separators=(",", ":")).encode())
+    drafts = json.dumps(shard.payload, default=_fields, sort_keys=True, separators=(",", ":"))
+    whole = hashlib.sha256(drafts.encode())
     for name in files:
         whole.update(f"\n{name!a} {_file_sha256(root / name)}".encode())
     return whole.hexdigest()
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """As `asdict`, without a copy of everything in it."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _file_sha256(path: Path) -> str:
@@ -168,24 +190,44 @@ def image_of(data: bytes, path: str, group: Group, *, source: str, licence: str)
 
 
 def gather(source: str, shard: SourceShard, look: Callable[[Group], Picture | Problem]) -> SourceRows:
-    """Drafts meet their images: `look` is called once per image; a row's own problem goes before its image's."""
+    """Drafts meet their images: `look` is called with one image at a time, once per group that shows it."""
     rows = SourceRows()
 
     def refuse(row_key: str, problem: Problem) -> None:
         rows.rejects.append(Reject(STAGE, source, shard.key, row_key, problem.error_class, problem.message))
 
     for group in shard.payload:
-        found = look(group) if group.image_name else Problem("missing_image", "the row names no image")
-        if isinstance(found, Picture):
-            rows.images.append(found.image)
-            for row_key, problem in found.problems:
-                refuse(row_key, problem)
-        elif not group.drafts:
-            refuse(group.image_name, Problem(f"unasked_{found.error_class}", found.message))
+        found = {each.image_name: look(each) for each in group.each()}
+        for name, picture in found.items():
+            if isinstance(picture, Picture):
+                rows.images.append(picture.image)
+                rows.findings.extend(picture.findings)
+                for row_key, problem in picture.problems:
+                    refuse(row_key, problem)
+            elif not group.drafts:
+                refuse(name, Problem(f"unasked_{picture.error_class}", picture.message))
         for row in group.drafts:
-            outcome = found if isinstance(row.outcome, Question) and isinstance(found, Problem) else row.outcome
+            outcome = _met(row, [found[name] for name in row.image_names])
             if isinstance(outcome, Problem):
                 refuse(row.row_key, outcome)
             else:
-                rows.questions.append(replace(outcome, image_ids=(found.image.image_id,), regions=found.regions))
+                rows.questions.append(outcome)
     return rows
+
+
+def _met(row: Draft, found: Sequence[Picture | Problem]) -> Question | Problem:
+    """The question with what its images gave, or the first reason why there is none: its own, then theirs."""
+    if isinstance(row.outcome, Problem):
+        return row.outcome
+    if not found:
+        return Problem("missing_image", "the row names no image")
+    if (problem := next((one for one in found if isinstance(one, Problem)), None)) is not None:
+        return problem
+    pictures = [one for one in found if isinstance(one, Picture)]
+    patients = {picture.image.patient_key for picture in pictures}
+    return replace(
+        row.outcome,
+        image_ids=tuple(picture.image.image_id for picture in pictures),
+        regions=tuple(replace(each, image=at) for at, one in enumerate(pictures) for each in one.regions),
+        patient_key=patients.pop() if len(patients) == 1 else None,
+    )

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.adapters.sources.base import SourceShard
-from pipeline.adapters.sources.drafts import Draft, Group, numbered
+from pipeline.adapters.sources.drafts import Draft, Group, Picture, Problem, image_of, numbered
 from schemas.errors import InputError
+from schemas.records import Image
 
 COLUMNS = ("image", "question", "answer")
 BATCH_ROWS = 64
+PNG_MAGIC = b"\x89PNG"
 
 Files = dict[str, tuple[str, ...]]  # split -> file names relative to the root
 
@@ -43,7 +45,7 @@ def _check_complete(files: dict[str, tuple[Path, ...]]) -> None:
 
 def plan(root: Path, files: Files, draft_of: Callable[[str, str, int, dict[str, Any]], Draft]) -> list[SourceShard]:
     """`draft_of(row key, split, row number within the split, row)` decides; the row's `image` is a name or None."""
-    by_image: dict[str, list[Draft]] = {}
+    by_images: dict[tuple[str, ...], list[Draft]] = {}
     for split, names in files.items():
         number = 0
         for name in names:
@@ -51,9 +53,19 @@ def plan(root: Path, files: Files, draft_of: Callable[[str, str, int, dict[str, 
                 data = (row["image"] or {}).get("bytes")
                 row["image"] = hashlib.sha256(data).hexdigest() if data else None
                 drafted = draft_of(f"{name}#{row_in_file}", split, number, row)
-                by_image.setdefault(drafted.image_name, []).append(drafted)
+                by_images.setdefault(drafted.image_names, []).append(drafted)
                 number += 1
-    return numbered([Group(name, tuple(drafts)) for name, drafts in by_image.items()])
+    return numbered([Group(names, tuple(drafts)) for names, drafts in by_images.items()])
+
+
+def pictures(root: Path, shard: SourceShard, *, source: str, licence: str) -> dict[str, Picture | Problem]:
+    """Image name → what its bytes are; a row that keeps no path gets one from its hash."""
+    found: dict[str, Picture | Problem] = {}
+    for group, data, hub_path in image_bytes(root, shard):
+        path = hub_path or f"{group.image_name[:16]}{'.png' if data.startswith(PNG_MAGIC) else '.jpg'}"
+        image = image_of(data, path, group, source=source, licence=licence)
+        found[group.image_name] = Picture(image) if isinstance(image, Image) else image
+    return found
 
 
 def image_bytes(root: Path, shard: SourceShard) -> Iterator[tuple[Group, bytes, str | None]]:

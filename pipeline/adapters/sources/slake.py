@@ -2,7 +2,8 @@
 
 The root is the folder with `train.json`, `validate.json` (or the Hub's `validation.json`), `test.json`, `imgs/` and
 `mask.txt`, or its parent. `closed` means a gold answer of yes or no in the row's language; the source's CLOSED also
-covers choices whose options it does not list, and those stay `open`. A question carries all regions of its image.
+covers choices whose options it does not list; those stay `open`, and `answer_type` keeps what the source said. A
+question carries all regions of its image.
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ class Slake:
     root: Path
     language: str = "en"
     name: ClassVar[str] = "slake"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     licence: ClassVar[str] = "CC-BY-4.0"
 
     def __post_init__(self) -> None:
@@ -101,7 +102,8 @@ def _one_of(folder: Path, names: tuple[str, ...]) -> str:
 def _picture(image: Image, folder: Path, beside: PurePosixPath, names: dict[int, str]) -> Picture:
     found = list(regions(folder / beside, str(beside), (image.width, image.height), names))
     kept = tuple(item for item in found if isinstance(item, Region))
-    return Picture(image, kept, tuple(item for item in found if not isinstance(item, Region)))
+    problems = tuple(item for item in found if not isinstance(item, Region))
+    return Picture(image, kept, problems=problems)
 
 
 def _image_names(imgs: Path) -> Iterator[str]:
@@ -133,6 +135,7 @@ def _draft(row_key: str, split: str, row: object) -> Draft:
             answer_kind="closed" if texts["answer"].casefold() in YES_NO.get(language, ()) else "open",
             question_type=texts.get("content_type"),
             language=language,
+            answer_type=texts.get("answer_type", "").upper() or None,
         )
 
     return drafts.draft(row_key, row, image="img_name", needs=("qid", "question", "answer", "q_lang"), make=make)

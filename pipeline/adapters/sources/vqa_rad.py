@@ -5,9 +5,9 @@
 * parquet – the Hub's `train-*.parquet`, `test-*.parquet`: lower-cased words, no numbers, no types.
 
 `closed` here means that the gold answer is yes or no. The source's own CLOSED also covers choices ("MRI", "left")
-whose options it does not list; those stay `open`. `question_type` is one name or several, spelling repaired,
-sorted and joined by ", ". `phrase_type` is freeform, para or frame in every form. Nothing says which modality an
-image has (`image_organ` does not), so it is null.
+whose options it does not list; those stay `open`, and `answer_type` keeps what the source said. `question_type` is
+one name or several, spelling repaired, sorted and joined by ", ". `phrase_type` is freeform, para or frame in every
+form. Nothing says which modality an image has (`image_organ` does not), so it is null.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,6 @@ JSON_FORMS = {  # form -> image folder, and the split of each file's rows (None:
     "mevf": ("images", {"trainset.json": "train", "testset.json": "test"}),
 }
 YES_NO = {"yes", "no"}
-PNG_MAGIC = b"\x89PNG"
 HUB_SPLITS = ("train", "test")
 TYPE_REPAIRS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 FORMS_HINT = (
@@ -44,7 +43,7 @@ class VqaRad:
     root: Path
     frames: bool = True
     name: ClassVar[str] = "vqa-rad"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     licence: ClassVar[str] = "CC0-1.0"
 
     def __post_init__(self) -> None:
@@ -83,7 +82,7 @@ class VqaRad:
     def read(self, shard: SourceShard) -> SourceRows:
         form = self.form()
         if form == "parquet":
-            pictures = self._hub_pictures(shard)
+            pictures = hub_parquet.pictures(self.root, shard, source=self.name, licence=self.licence)
             return drafts.gather(self.name, shard, lambda group: pictures[group.image_name])
         return drafts.gather(self.name, shard, partial(self._file_picture, JSON_FORMS[form][0]))
 
@@ -99,14 +98,6 @@ class VqaRad:
         path = f"{folder}/{group.image_name}"
         image = drafts.image_file(self.root / path, path, group, source=self.name, licence=self.licence)
         return Picture(image) if isinstance(image, Image) else image
-
-    def _hub_pictures(self, shard: SourceShard) -> dict[str, Picture | Problem]:
-        pictures: dict[str, Picture | Problem] = {}
-        for group, data, hub_path in hub_parquet.image_bytes(self.root, shard):
-            path = hub_path or f"{group.image_name[:16]}{'.png' if data.startswith(PNG_MAGIC) else '.jpg'}"
-            image = drafts.image_of(data, path, group, source=self.name, licence=self.licence)
-            pictures[group.image_name] = Picture(image) if isinstance(image, Image) else image
-        return pictures
 
 
 def _image_names(folder: Path) -> Iterator[str]:
@@ -135,6 +126,7 @@ def _question(split: str | None, texts: dict[str, str]) -> Question:
         answer_kind=_answer_kind(texts["answer"]),
         question_type=_question_type(texts.get("question_type", "")),
         phrase_type=_phrase_type(phrase),
+        answer_type=texts.get("answer_type", "").upper() or None,
     )
 
 

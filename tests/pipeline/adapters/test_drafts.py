@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.adapters.sources import drafts
-from pipeline.adapters.sources.drafts import Draft, Problem
+from pipeline.adapters.sources.drafts import Draft, Picture, Problem
 from schemas.errors import InputError
-from schemas.records import Question
+from schemas.records import Image, Question, Region
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_missing_json_file_is_refused_by_name(tmp_path):
 def test_a_row_cannot_name_a_file_outside_the_folder(name):
     found = drafts.draft("f#0", {"image": name}, image="image", needs=(), make=lambda texts: pytest.fail("was read"))
     assert isinstance(found.outcome, Problem)
-    assert (found.outcome.error_class, found.image_name) == ("unsafe_path", "")
+    assert (found.outcome.error_class, found.image_names) == ("unsafe_path", ())
 
 
 def question(number):
@@ -93,15 +93,15 @@ def question(number):
 
 
 def test_the_first_of_two_equal_ids_stays():
-    rows = [Draft(f"f#{place}", "x.jpg", question(number)) for place, number in enumerate([1, 2, 1])]
-    kept = drafts.without_repeats([*rows, Draft("f#3", "x.jpg", Problem("missing_answer", ""))])
+    rows = [Draft(f"f#{place}", ("x.jpg",), question(number)) for place, number in enumerate([1, 2, 1])]
+    kept = drafts.without_repeats([*rows, Draft("f#3", ("x.jpg",), Problem("missing_answer", ""))])
     assert [row.outcome for row in kept[:2]] == [question(1), question(2)]
     assert kept[2].outcome == Problem("duplicate_qid", "s/1 is taken by f#0")
     assert kept[3].outcome.error_class == "missing_answer"
 
 
 def test_shards_are_runs_of_64_images_with_all_their_rows():
-    rows = [Draft(f"f#{place}", f"x{place % 70}.jpg", question(place)) for place in range(210)]
+    rows = [Draft(f"f#{place}", (f"x{place % 70}.jpg",), question(place)) for place in range(210)]
     found = drafts.shards(rows, ["x3.jpg", "unasked.jpg"], modality={"x3.jpg": "CT"})
     assert [len(shard.payload) for shard in found] == [64, 7]
     assert [shard.key for shard in found] == ["00000", "00001"]
@@ -116,10 +116,41 @@ def test_a_digest_covers_rows_files_and_their_absence(tmp_path):
         (tmp_path / "x.jpg").unlink(missing_ok=True)
         if data is not None:
             (tmp_path / "x.jpg").write_bytes(data)
-        shard = drafts.shards([Draft("f#0", "x.jpg", row)], [], modality={})[0]
+        shard = drafts.shards([Draft("f#0", ("x.jpg",), row)], [], modality={})[0]
         return drafts.digest(shard, tmp_path, ["x.jpg"])
 
     seen = [of(question(1), b"1"), of(question(2), b"1"), of(question(1), b"2"), of(question(1), None)]
     seen += [of(Problem("missing_answer", ""), b"1"), of(question(1), b"")]
     assert len(set(seen)) == 6
     assert of(question(1), b"1") == seen[0]
+
+
+def picture(name, *, patient=None):
+    image = Image(f"id of {name}", b"", name, 8, 8, None, "", "s", "CC0-1.0", patient_key=patient)
+    return Picture(image, (Region((0, 0, 4, 4), f"on {name}", "drawn"),))
+
+
+def test_a_question_about_several_images_has_the_regions_of_each_under_its_number():
+    rows = [Draft("f#0", ("b.jpg", "a.jpg"), question(0)), Draft("f#1", ("a.jpg",), question(1))]
+    (shard,) = drafts.shards(rows, ["a.jpg", "b.jpg"], modality={})
+    found = drafts.gather("s", shard, lambda group: picture(group.image_name, patient="p"))
+    by_id = {one.question_id: one for one in found.questions}
+    assert by_id["s/0"].image_ids == ("id of b.jpg", "id of a.jpg")
+    assert [(region.image, region.label) for region in by_id["s/0"].regions] == [(0, "on b.jpg"), (1, "on a.jpg")]
+    assert by_id["s/0"].patient_key == "p"
+    assert {image.path for image in found.images} == {"a.jpg", "b.jpg"}
+
+
+def test_one_missing_image_costs_the_question_and_keeps_the_other_image():
+    (shard,) = drafts.shards([Draft("f#0", ("a.jpg", "b.jpg"), question(0))], [], modality={})
+    gone = Problem("missing_image", "no file b.jpg")
+    found = drafts.gather("s", shard, lambda group: gone if group.image_name == "b.jpg" else picture("a.jpg"))
+    assert [reject.message for reject in found.rejects] == ["no file b.jpg"]
+    assert [image.path for image in found.images] == ["a.jpg"]
+    assert not found.questions
+
+
+def test_images_of_two_patients_give_a_question_none():
+    (shard,) = drafts.shards([Draft("f#0", ("a.jpg", "b.jpg"), question(0))], [], modality={})
+    found = drafts.gather("s", shard, lambda group: picture(group.image_name, patient=group.image_name))
+    assert found.questions[0].patient_key is None

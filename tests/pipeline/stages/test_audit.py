@@ -69,6 +69,12 @@ def wrong_answer_of_a_call(rows: Rows) -> str:
     return f"{SEARCHED} {row['question_id']} grn variant 0 step {drill(row)}"
 
 
+def cold_draw(rows: Rows) -> str:
+    row = first(rows, origin="cvs")
+    row["temperature"] = 0.0
+    return f"{SEARCHED} {row['question_id']} cvs variant {row['variant']}"
+
+
 def wrong_draw(rows: Rows) -> str:
     row = next(row for row in rows if row["origin"] == "cvs" and len(row["step_nucleus"][1]) > 1)
     row["step_region"][1] = next(region for region in row["step_nucleus"][1] if region != row["step_region"][1])
@@ -89,6 +95,7 @@ def lost_question(rows: Rows) -> str:
         ("box_bounds", wrong_box),
         ("call_answer", wrong_answer_of_a_call),
         ("cvs_draw", wrong_draw),
+        ("cvs_draw", cold_draw),
         ("unaccounted_questions", lost_question),
     ],
 )
@@ -157,6 +164,9 @@ def test_an_edited_history_is_named(own_store: Store):
         ({"pixel_sha256": "0" * 64}, "pixels"),
         ({"image_id": "0" * 64}, "sha256"),
         ({"image": {"bytes": b"no image", "path": "x.png"}}, "sha256"),
+        ({"image": {"bytes": None, "path": "x.png"}}, "no bytes"),
+        ({"pdq": "0" * 64}, "another pdq"),
+        ({"phash_mirror": "0" * 16, "pdq_trimmed": "0" * 64}, "another pdq_trimmed, phash_mirror"),
     ],
 )
 def test_an_image_that_is_not_what_its_row_says(changed: dict[str, Any], wrong: str, own_store: Store):
@@ -169,7 +179,10 @@ def test_an_image_that_is_not_what_its_row_says(changed: dict[str, Any], wrong: 
 def test_a_null_where_none_may_be(own_store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipeline.adapters.files.check", lambda *_, **__: None)
     tampered(own_store, "questions", "test", lambda rows: rows[0].update(answer=None))
-    assert caught(audit(own_store))["missing_values"] == (f"{INGEST} questions.answer",)
+    tampered(own_store, "images", "pool", lambda rows: rows[0].update(image=None))
+    tampered(own_store, "trajectories", "train", lambda rows: first(rows, origin="cvs").update(step_mode=None))
+    missing = caught(audit(own_store))["missing_values"]
+    assert missing == (f"{INGEST} images.image", f"{INGEST} questions.answer", f"{SEARCHED} trajectories.step_mode")
 
 
 def invoke(*arguments: object) -> Any:

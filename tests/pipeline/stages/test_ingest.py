@@ -21,7 +21,7 @@ from tests.pipeline.small_stores import asked, drawn_image
 from tests.processes import PHANTOM, ROOT, bytes_of, fovea, run, start
 
 GOLDEN = {
-    1: "e15cd87e06bffa6b2a7c1881d3d519eabdce29ec33098fa156487b525c09e07e"
+    2: "22776d823107125c0e69cae8159444d97f8412970b9ef644bd3e51a246482d7d"
 }  # sha256 over the rows of `Drawn`, per REVISION
 
 
@@ -188,7 +188,7 @@ def test_the_manifest_says_what_was_built_and_nothing_about_where_or_when(phanto
         "source": "phantom",
         "name": "default",
         "revision": REVISION,
-        "config": {"source": "phantom", "revision": 1, "seed": 0, "level": "L1", "side_px": 112},
+        "config": {"source": "phantom", "revision": PhantomSource.revision, "seed": 0, "level": "L1", "side_px": 112},
         "expert": None,
         "seed": 0,
         "inputs": {},
