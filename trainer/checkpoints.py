@@ -6,6 +6,7 @@ the number of steps done. There is no random state to save: every draw is named 
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from schemas.errors import CheckpointError
 from trainer.policy import Policy
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+NAME = re.compile("step-([0-9]{6,})")
 UNFINISHED = (".writing-", ".removing-")  # prefixes of folders that a killed process leaves behind
 
 
@@ -33,7 +35,9 @@ class Checkpoints:
         return self.folder / f"step-{step:06d}"
 
     def steps(self) -> list[int]:
-        return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if (path / "state.json").is_file())
+        """Numbers of whole checkpoints; a copy under another name (`step-000040-good`) is none of ours."""
+        found = [(NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]
+        return sorted(int(name[1]) for name, path in found if name and (path / "state.json").is_file())
 
     def latest(self) -> int | None:
         return max(self.steps(), default=None)
@@ -41,7 +45,7 @@ class Checkpoints:
     def find(self, which: str) -> Path:
         """`latest`, or a number of steps; CheckpointError lists what there is."""
         steps = self.steps()
-        wanted = (steps[-1] if steps else None) if which == "latest" else int(which) if which.isdigit() else None
+        wanted = (steps[-1] if steps else None) if which == "latest" else int(which) if which.isdecimal() else None
         if wanted not in steps:
             have = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(f"no checkpoint {which!r}; there are: {have}", where=self.folder)
@@ -68,7 +72,9 @@ class Checkpoints:
             raise CheckpointError(f"optimizer state cannot be read: {error}", where=path) from error
         for name, parameter in trained_parameters(policy).items():
             if f"{name}.step" in stored:
-                moments = {kind: stored[f"{name}.{kind}"] for kind in MOMENTS}
+                moments = {kind: stored[f"{name}.{kind}"] for kind in MOMENTS if f"{name}.{kind}" in stored}
+                if len(moments) < len(MOMENTS) or moments["exp_avg"].shape != parameter.shape:
+                    raise CheckpointError(f"the moments of {name} are not those of this model", where=path)
                 on_device = {kind: value.to(parameter.device) for kind, value in moments.items() if kind != "step"}
                 optimizer.state[parameter] = moments | on_device  # AdamW wants its counter on the CPU
 

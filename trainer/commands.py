@@ -14,10 +14,12 @@ def command(
     recipe: Annotated[str, typer.Option(help="tiny, medeyes, medeyes-literal, luffy, or a .toml file.")] = "tiny",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of --out.")] = False,
-    stop_after: Annotated[int | None, typer.Option(help="Stop after this many steps in all; --resume goes on.")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(min=0, help="Stop after this many steps in all; --resume goes on.")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Version of the store: v3 or a digest; default newest.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Torch threads; part of what a resumed run must agree on.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads; part of what a resumed run must agree on.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Train a policy from a store.

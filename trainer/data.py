@@ -18,7 +18,8 @@ from schemas.records import Question, Trajectory
 from schemas.seeds import shuffled
 from trainer.environment import Environment, Scene
 
-SCENES_KEPT = 512
+IMAGES_KEPT = 512
+BYTES_KEPT = 1 << 31  # decoded and encoded: a megapixel as the policy sees it is 24 MB
 
 
 def load_image(snapshot: Snapshot, image_id: str) -> Image.Image:
@@ -37,12 +38,21 @@ class Scenes:
 
     def __call__(self, question: Question) -> Scene:
         if question.question_id not in self.kept:
-            image = load_image(self.snapshot, question.image_ids[0])
-            self.kept[question.question_id] = self.environment.scene(question, image)
+            images = [load_image(self.snapshot, image_id) for image_id in question.image_ids]
+            self.kept[question.question_id] = self.environment.scene(question, images)
         self.kept.move_to_end(question.question_id)
-        while len(self.kept) > SCENES_KEPT:
+        while len(self.kept) > 1 and self._is_full():
             self.kept.popitem(last=False)
         return self.kept[question.question_id]
+
+    def _is_full(self) -> bool:
+        scenes = self.kept.values()
+        return sum(len(scene.images) for scene in scenes) > IMAGES_KEPT or sum(map(_n_bytes, scenes)) > BYTES_KEPT
+
+
+def _n_bytes(scene: Scene) -> int:
+    stored = sum(image.width * image.height * len(image.getbands()) for image in scene.images)
+    return stored + sum(encoded.pixel_values.nbytes for encoded in scene.encoded)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """From words to token ids, turn by turn: the prompt, a written turn, an observation. One function makes each.
 
 No text is ever read for special tokens, and a question for no added token at all: one that spells `<|im_end|>` or
-`<tool_call>` stays plain text. Sampled ids are kept as they are and never tokenised again.
+`<tool_call>` stays plain text; of `<image k>` only the place is taken. Sampled ids are kept as they are and never
+tokenised again.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from trainer.recipe import DialogueConfig
 from trainer.sequences import EncodedImage
 
 MARKERS = ("im_start", "im_end", "vision_start", "vision_end", "image_pad")
+
+_PLACEHOLDER = re.compile(r"<image ([1-9][0-9]?)>")
 
 
 class Ids(NamedTuple):
@@ -69,12 +73,14 @@ class Dialogue:
         return " ".join(words)
 
     def prompt(self, question: Question, images: Sequence[EncodedImage]) -> Ids:
-        """System turn, user turn with all images and the question, and the opening of the policy's turn."""
-        system = (*self._open("system"), *self.markup(self.config.system), *self._close())
-        shown = [token for image in images for token in self._image(image)]
-        asked = self.text(question_text(question))
-        user = (*self._open("user"), *shown, *asked, *self._close())
-        return Ids((*system, *user, *self._open("assistant")), tuple(images))
+        """System turn, user turn with all images in the question, and the opening of the policy's turn."""
+        said = self.config.system + several_images(len(images))
+        system = (*self._open("system"), *self.markup(said), *self._close())
+        pieces = laid_out(question_text(question), len(images))
+        asked = [token for piece in pieces for token in self._piece(piece, images)]
+        user = (*self._open("user"), *asked, *self._close())
+        shown = tuple(images[piece] for piece in pieces if isinstance(piece, int))
+        return Ids((*system, *user, *self._open("assistant")), shown)
 
     def written(self, text: str) -> tuple[int, ...]:
         """One turn as the policy would write it: the text and the stop marker, all of it with loss."""
@@ -95,6 +101,9 @@ class Dialogue:
             else ("<tool_response>", "</tool_response>")
         )
 
+    def _piece(self, piece: str | int, images: Sequence[EncodedImage]) -> tuple[int, ...]:
+        return self.text(piece) if isinstance(piece, str) else self._image(images[piece])
+
     def _image(self, image: EncodedImage) -> tuple[int, ...]:
         pad = (self.marker("image_pad"),) * image.n_tokens
         return (self.marker("vision_start"), *pad, self.marker("vision_end"))
@@ -104,6 +113,39 @@ class Dialogue:
 
     def _close(self) -> tuple[int, ...]:
         return (self.marker("im_end"), *self.text("\n"))
+
+
+def several_images(n_images: int) -> str:
+    """What the system turn adds where a look has to name its image; nothing for one image."""
+    return f' There are {n_images} images; each look names its own: "image": 1 to {n_images}.' if n_images > 1 else ""
+
+
+def laid_out(text: str, n_images: int) -> list[str | int]:
+    """`text` in pieces with the images, as indices, where they are shown: each once.
+
+    `<image k>` shows image k where it stands first and reads "image k" from then on; an image without a placeholder
+    comes before the text, in order. A placeholder of an image that is not there stays text.
+    Where images would not come in the order of their numbers, each has its number before it.
+    """
+    named = dict.fromkeys(int(number) - 1 for number in _PLACEHOLDER.findall(text) if int(number) <= n_images)
+    first = [image for image in range(n_images) if image not in named]
+    is_in_order = [*first, *named] == list(range(n_images))
+    pieces: list[str | int] = [""]
+
+    def show(image: int) -> None:
+        pieces[-1] += "" if is_in_order else f"Image {image + 1}: "
+        pieces.extend((image, ""))
+
+    for image in first:
+        show(image)
+    for at, piece in enumerate(_PLACEHOLDER.split(text)):
+        if at % 2 == 0:
+            pieces[-1] += piece
+        elif (image := int(piece) - 1) not in pieces and image in named:
+            show(image)
+        else:
+            pieces[-1] += f"image {piece}" if image in named else f"<image {piece}>"
+    return [piece for piece in pieces if piece != ""]
 
 
 def question_text(question: Question) -> str:

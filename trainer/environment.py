@@ -1,9 +1,11 @@
 """The world that a written turn meets, the same for experts and policy: it parses, crops, and answers with feedback.
 
-It knows the image and the rules, never the expert and never the gold answer. A box that cannot be looked at, or is
-no box, gets a sentence as feedback; any other turn that does not parse ends the episode, without an answer.
+It knows the images and the rules, never the expert and never the gold answer. A box that cannot be looked at, or is
+no box, and an image that is not named or not there get a sentence as feedback; any other turn that does not parse ends
+the episode, without an answer. A question whose images have no room in the model's context is refused, never cut.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -14,36 +16,41 @@ from schemas.frames import WireBox, crop, from_wire, to_wire, wire_problem
 from schemas.grammar import Answer, Look, Malformed, is_grammatical, parse
 from schemas.records import Question
 from trainer.dialogue import Dialogue, Ids
-from trainer.processor import Processor
+from trainer.processor import TOKEN_PX, Processor
 from trainer.recipe import ViewConfig
 from trainer.sequences import EncodedImage, TokenRow
+
+FEEDBACK_TOKENS = 128  # room for the words around a crop
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One question with its image, as stored and as the policy sees it."""
+    """One question with its images in order, as stored and as the policy sees them; `image` is an index into them."""
 
     question: Question
-    image: Image.Image
-    encoded: EncodedImage
+    images: tuple[Image.Image, ...]
+    encoded: tuple[EncodedImage, ...]
 
     @property
-    def size(self) -> Size:
-        return self.image.size
+    def has_several(self) -> bool:
+        return len(self.images) > 1
 
-    @property
-    def resized(self) -> Size:
+    def size(self, image: int) -> Size:
+        return self.images[image].size
+
+    def resized(self, image: int) -> Size:
         """Width and height of the frame that wire coordinates count in."""
-        _, height, width = self.encoded.grid_thw
+        _, height, width = self.encoded[image].grid_thw
         return width * 14, height * 14
 
 
 @dataclass(frozen=True)
 class LookTaken:
-    """A look that was executed: what was asked for, on the wire, and what was cut, in stored pixels."""
+    """A look that was executed: what was asked for, on the wire, and what was cut, in stored pixels of which image."""
 
     wire: WireBox
     box_xyxy_px: Box
+    image: int  # index into the scene's images
 
 
 @dataclass
@@ -72,6 +79,11 @@ class Episode:
     def look_boxes(self) -> list[Box]:
         return [look.box_xyxy_px for look in self.looks]
 
+    @property
+    def placed_looks(self) -> list[tuple[int, Box]]:
+        """Each look with the index of its image."""
+        return [(look.image, look.box_xyxy_px) for look in self.looks]
+
     def write(self, ids: tuple[int, ...], text: str) -> None:
         self.turn_spans.append((len(self.ids), len(self.ids) + len(ids)))
         self.ids += ids
@@ -97,12 +109,27 @@ class Environment:
     def processor(self) -> Processor:
         return self.dialogue.processor
 
-    def scene(self, question: Question, image: Image.Image) -> Scene:
-        encoded = self.processor.encode_image(image, self.view.image_min_pixels, self.view.image_max_pixels)
-        return Scene(question, image, encoded)
+    def scene(self, question: Question, images: Sequence[Image.Image]) -> Scene:
+        least, most = self.view.image_min_pixels, self.view.image_max_pixels
+        encoded = tuple(self.processor.encode_image(image, least, most) for image in images)
+        self._refuse_without_room(question, encoded)
+        return Scene(question, tuple(images), encoded)
+
+    def _refuse_without_room(self, question: Question, encoded: Sequence[EncodedImage]) -> None:
+        """InputError unless the longest episode of the question fits into the context of the checkpoint."""
+        n_prompt, room = len(self.dialogue.prompt(question, encoded).ids), self.processor.tokenizer.model_max_length
+        turn, crop_ = self.dialogue.config.turn_tokens_max, self.view.crop_max_pixels // TOKEN_PX**2
+        needed = n_prompt + turn + self.looks_max * (turn + crop_ + FEEDBACK_TOKENS)
+        if needed > room:
+            raise InputError(
+                f"a prompt of {n_prompt} tokens with {len(encoded)} images has no room: {needed} tokens with the"
+                f" longest episode, {room} in the model's context",
+                where=question.question_id,
+                fix="lower view.image_max_pixels, view.crop_max_pixels or dialogue.looks_max",
+            )
 
     def start(self, scene: Scene, stream: str, name: str) -> Episode:
-        prompt = self.dialogue.prompt(scene.question, [scene.encoded])
+        prompt = self.dialogue.prompt(scene.question, scene.encoded)
         n_prompt = len(prompt.ids)
         return Episode(scene, stream, name, list(prompt.ids), [False] * n_prompt, list(prompt.images), n_prompt)
 
@@ -114,7 +141,7 @@ class Environment:
         text = self.dialogue.decode(ids)
         episode.write(ids, text)
         turn = parse(text, self.dialogue.dialect) if is_whole else Malformed("length", "The turn did not end.")
-        asks_to_look = isinstance(turn, Look) or (isinstance(turn, Malformed) and turn.rule == "box")
+        asks_to_look = isinstance(turn, Look) or (isinstance(turn, Malformed) and turn.rule in ("box", "image"))
         if asks_to_look and len(episode.turns) <= self.looks_max:
             observation = self._look(episode, turn)
             episode.observe(observation)
@@ -130,29 +157,53 @@ class Environment:
 
     def _look(self, episode: Episode, look: Look | Malformed) -> Ids:
         """The feedback of one look: the crop of exactly the box asked for, or a sentence why there is none."""
-        scene, number = episode.scene, f"Look {len(episode.turns)} of {self.looks_max}."
+        number = f"Look {len(episode.turns)} of {self.looks_max}."
         try:
-            wire = self._checked(look, scene)
-            box = from_wire(wire, scene.size, scene.resized)
-            seen = self.processor.encode_image(
-                crop(scene.image, box), self.view.crop_min_pixels, self.view.crop_max_pixels
-            )
-        except InputError as error:  # also an aspect ratio that no processor takes
-            episode.problems.append("box")
-            return self.dialogue.observation(f"{number} {error.what}", None)
-        episode.looks.append(LookTaken(wire, box))
-        return self.dialogue.observation(f"{number} Box {list(wire)}.", seen)
+            taken, seen = self._seen(look, episode.scene)
+        except _Refused as refused:
+            episode.problems.append(refused.rule)
+            return self.dialogue.observation(f"{number} {refused.sentence}", None)
+        episode.looks.append(taken)
+        where = f"Image {taken.image + 1}, box" if episode.scene.has_several else "Box"
+        return self.dialogue.observation(f"{number} {where} {list(taken.wire)}.", seen)
 
-    def _checked(self, look: Look | Malformed, scene: Scene) -> WireBox:
+    def _seen(self, look: Look | Malformed, scene: Scene) -> tuple[LookTaken, EncodedImage]:
+        """What is cut for a look, and the crop."""
         if isinstance(look, Malformed):
-            raise InputError(look.message)
-        if problem := wire_problem(look.box, scene.resized, self.view.look_min_side_px):
-            raise InputError(problem)
-        return look.box
+            raise _Refused(look.rule, look.message)
+        image = _image_of(look, scene)
+        if problem := wire_problem(look.box, scene.resized(image), self.view.look_min_side_px):
+            raise _Refused("box", problem)
+        box = from_wire(look.box, scene.size(image), scene.resized(image))
+        least, most = self.view.crop_min_pixels, self.view.crop_max_pixels
+        try:
+            seen = self.processor.encode_image(crop(scene.images[image], box), least, most)
+        except InputError as error:  # an aspect ratio that no processor takes
+            raise _Refused("box", error.what) from error
+        return LookTaken(look.box, box, image), seen
 
-    def wire(self, scene: Scene, box_xyxy_px: Box) -> WireBox:
-        """A box of the stored image as this environment's policy has to write it."""
-        return to_wire(box_xyxy_px, scene.size, scene.resized)
+    def look(self, scene: Scene, words: str, image: int, box_xyxy_px: Box) -> Look:
+        """A look at a box of a stored image as this environment's policy has to write it."""
+        wire = to_wire(box_xyxy_px, scene.size(image), scene.resized(image))
+        return Look(words, wire, image=image + 1 if scene.has_several else None)
 
     def is_grammatical(self, episode: Episode) -> bool:
         return not episode.problems and is_grammatical(episode.turns, self.dialogue.dialect, self.looks_max)
+
+
+def _image_of(look: Look, scene: Scene) -> int:
+    """The index of the image that a look names; where there is one alone it need not be named."""
+    n_images = len(scene.images)
+    if look.image is None and scene.has_several:
+        raise _Refused("image", f"Name the image: 1 to {n_images}.")
+    number = look.image or 1
+    if number > n_images:
+        raise _Refused("image", f"There is no such image: there {'are' if scene.has_several else 'is'} {n_images}.")
+    return number - 1
+
+
+class _Refused(Exception):
+    """Why a look was not executed: a rule of the grammar and a sentence; never leaves this module."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        self.rule, self.sentence = rule, sentence

@@ -18,7 +18,7 @@ def expert_episode(environment: Environment, scene: Scene, trajectory: Trajector
     name = f"{trajectory.question_id} {trajectory.origin} {trajectory.variant}"
     if trajectory.answer is None:
         raise InputError("trajectory has no answer to end with", where=name, fix="train on splits with gold answers")
-    looks = [(words, step.look_xyxy_px) for words, step in told(trajectory.steps) if step is not None]
+    looks = [(words, step.image, step.look_xyxy_px) for words, step in told(trajectory.steps) if step is not None]
     *_, (last_words, _) = told(trajectory.steps)
     return tell(environment, environment.start(scene, "expert", name), looks, last_words, trajectory.answer)
 
@@ -37,12 +37,15 @@ def told(steps: Iterable[Step]) -> list[tuple[str, Step | None]]:
 
 
 def tell(
-    environment: Environment, episode: Episode, looks: Iterable[tuple[str, Box]], last_words: str, answer: str
+    environment: Environment, episode: Episode, looks: Iterable[tuple[str, int, Box]], last_words: str, answer: str
 ) -> Episode:
-    """Write looks and answer into `episode`; InputError when the environment would not have let them pass."""
+    """Write looks (words, image, box) and answer into `episode`; InputError where the environment would refuse them."""
+    scene, looks = episode.scene, list(looks)
+    if any(not 0 <= image < len(scene.images) for _, image, _ in looks):
+        raise InputError(f"it looks at an image beyond the question's {len(scene.images)}", where=episode.name)
     try:
         turns: list[Look | Answer] = [
-            Look(_words(environment, words), environment.wire(episode.scene, box)) for words, box in looks
+            environment.look(scene, _words(environment, words), image, box) for words, image, box in looks
         ]
         turns.append(Answer(_words(environment, last_words), answer))
         texts = [render(turn, environment.dialogue.dialect) for turn in turns]

@@ -38,7 +38,7 @@ def member(
     question = episode.scene.question
     said = episode.answer
     is_correct = said is not None and judge(said, question.answer, question.answer_kind, question.options)
-    paid = reward(is_correct, environment.is_grammatical(episode), episode.look_boxes, config)
+    paid = reward(is_correct, environment.is_grammatical(episode), episode.placed_looks, config)
     return Member(episode, stream, is_correct, paid, entropies)
 
 
@@ -77,6 +77,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
     for stream in ("policy", "expert"):
         members = [one for each in groups for one in each.of(stream)]
         rewards = [one.reward for one in members]
+        statistics = [getattr(one.advantages, stream) for one in groups]
         metrics |= {
             f"{stream}/trajectories": len(members),
             f"{stream}/reward": mean([one.total for one in rewards]),
@@ -85,7 +86,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
             f"{stream}/diversity": mean([one.diversity for one in rewards]),
             f"{stream}/looks": mean([float(len(one.episode.looks)) for one in members]),
             f"{stream}/tokens": mean([float(sum(one.episode.is_written)) for one in members]),
-            f"{stream}/reward_std": mean([getattr(one.advantages, stream).sigma or 0.0 for one in groups]),
+            f"{stream}/reward_std": mean([one.sigma for one in statistics if one.sigma is not None]),
         }
     sampled = [value for each in groups for one in each.of("policy") for value in one.entropies]
     return metrics | {"policy/entropy": mean(sampled)}

@@ -7,7 +7,7 @@ papers' instruct model, which knows how to follow a format and what a finding lo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.boxes import Box, Size, area, intersection
@@ -39,34 +39,41 @@ def prior_answers(questions: Sequence[Question]) -> dict[str | None, tuple[str, 
     return {kind: tuple(values) for kind, values in answers.items()}
 
 
-def named_regions(question: Question, size: Size) -> list[Region]:
-    """Findings that the question calls by name, of one side alone where it names one alone."""
-    words = question.question.casefold()
+def named_regions(scene: Scene) -> list[Region]:
+    """Findings that the question calls by name, of one side (of their image) alone where it names one alone."""
+    words = scene.question.question.casefold()
     sides = [one for one in SIDES if re.search(rf"\b{one}\b", words)]
-    findings = [region for region in question.regions if region.provenance == "finding"]
+    findings = [region for region in scene.question.regions if region.provenance == "finding"]
     called = [one for one in findings if re.search(rf"\b{re.escape(one.label.casefold())}\b", words)]
-    return [one for one in called if len(sides) != 1 or side(one.box_xyxy_px, size) in sides]
+    return [one for one in called if len(sides) != 1 or side(one.box_xyxy_px, scene.size(one.image)) in sides]
+
+
+def is_shown(region: Region, looks: Iterable[tuple[int, Box]]) -> bool:
+    """Whether some look at the region's image holds it."""
+    box = region.box_xyxy_px
+    return any(image == region.image and intersection(look, box) >= COVERED_MIN * area(box) for image, look in looks)
 
 
 def lesson(
     environment: Environment, scene: Scene, prior: Mapping[str | None, tuple[str, ...]], config: WarmConfig, key: tuple
 ) -> Lesson:
     """One lesson about the scene's question; all its chance comes from `key`."""
-    question, named = scene.question, named_regions(scene.question, scene.size)
+    question, named = scene.question, named_regions(scene)
     is_reading = bool(named) and uniform(*key, "kind") < config.reading_share
-    target = named[digest_int(*key, "target") % len(named)].box_xyxy_px if is_reading else None
-    look = random_look(scene.size, config, key, around=target)
-    shows = not named or any(_covers(look, region.box_xyxy_px) for region in named)
+    target = named[digest_int(*key, "target") % len(named)] if is_reading else None
+    image = target.image if target else digest_int(*key, "image") % len(scene.images)
+    look = random_look(scene.size(image), config, key, around=target.box_xyxy_px if target else None)
+    shows = not named or any(is_shown(region, [(image, look)]) for region in named)
     guesses = prior[question.question_type]
     answer = question.answer if shows else guesses[digest_int(*key, "guess") % len(guesses)]
     episode = environment.start(scene, "expert", f"{question.question_id} lesson")
-    seen, seen_closely = words(named, scene.size, shows)
-    return Lesson(tell(environment, episode, [(seen, look)], seen_closely, answer), not is_reading, shows)
+    seen, seen_closely = words(named, scene, shows)
+    return Lesson(tell(environment, episode, [(seen, image, look)], seen_closely, answer), not is_reading, shows)
 
 
-def words(named: Sequence[Region], size: Size, shows: bool) -> tuple[str, str]:
-    """What is said of the whole image, and of the crop: what there is and in which sixth, never a coordinate."""
-    places = [f"{one.label} on the {zone(one.box_xyxy_px, size)} {side(one.box_xyxy_px, size)}" for one in named]
+def words(named: Sequence[Region], scene: Scene, shows: bool) -> tuple[str, str]:
+    """What is said of the whole images, and of the crop: what there is and in which sixth, never a coordinate."""
+    places = [f"{one.label} on the {_place(one, scene)}" for one in named]
     whole = ", ".join(f"likely {place}" for place in places)
     if not named:
         return whole, ""
@@ -89,5 +96,7 @@ def random_look(size: Size, config: WarmConfig, key: tuple, *, around: Box | Non
     return x0, y0, x1, y1
 
 
-def _covers(look: Box, region: Box) -> bool:
-    return intersection(look, region) >= COVERED_MIN * area(region)
+def _place(region: Region, scene: Scene) -> str:
+    size = scene.size(region.image)
+    sixth = f"{zone(region.box_xyxy_px, size)} {side(region.box_xyxy_px, size)}"
+    return f"{sixth} of image {region.image + 1}" if scene.has_several else sixth

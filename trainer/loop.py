@@ -33,6 +33,7 @@ from trainer.runlog import RunLog
 from trainer.shared_prefix import self_check
 from trainer.updates import Metrics, dual_stream, imitate
 
+UNSHOWN_FIX = "lower view.image_max_pixels, view.crop_max_pixels or dialogue.looks_max"
 NORMS_EVERY = 10  # steps between measurements of each stream's own gradient norm
 TOLERANCE = {  # of shared prefix against independent rows, nats; bfloat16 rounds by itself to 0.02 in a tiny model
     torch.float64: 1e-6,
@@ -53,6 +54,7 @@ class Training:
     out: Path
     reference: Policy | None = None  # of the KL term: the policy as the warm start left it
     n_untold: int = 0  # of this step: expert trajectories and lessons that the environment would not have let pass
+    n_unshown: int = 0  # of this step: questions whose images cannot be shown, mostly for want of room
     batch: list[Episode] = field(default_factory=list)  # of this step, for the dump of a step that went wrong
     plain: TrainData | None = None  # plain GRN, which a warm start of kind `expert` imitates
     lesson_questions: tuple[Question, ...] = ()
@@ -100,14 +102,14 @@ class Training:
         if step in (0, self.n_warm):
             self.optimizer.state.clear()  # a phase starts with moments of its own
         self.optimizer.zero_grad(set_to_none=True)
-        self.n_untold, self.batch = 0, []
+        self.n_untold, self.n_unshown, self.batch = 0, 0, []
         if phase == "warm":
             metrics = self.warm_step(step)
             rate = learning_rate(step, self.n_warm, self.recipe.warm.schedule)
         else:
             metrics = self.grpo_step(step - self.n_warm)
             rate = learning_rate(step - self.n_warm, self.recipe.run.steps, self.recipe.run.schedule)
-        metrics |= {"untold": self.n_untold, **self._apply(rate, step, metrics)}
+        metrics |= {"untold": self.n_untold, "unshown": self.n_unshown, **self._apply(rate, step, metrics)}
         return {"step": step, "phase": phase, **metrics, "lr": rate, "seconds": time.perf_counter() - started_s}
 
     def warm_step(self, step: int) -> Metrics:
@@ -120,13 +122,15 @@ class Training:
                 n_answer = self.environment.dialogue.n_answer_tokens(episode.answer)
                 self.batch.append(episode)
                 weights.append(token_weights(episode, n_answer, look=look, words=warm.words_weight, answer=answer))
-        if not self.batch:
+        if step == 0 and not self.batch:
             raise TrainingError("no episode to imitate in this step", where=f"step {step}", fix="choose another slice")
         return imitate(self.policy, self.batch, weights, self.recipe)
 
     def _teach(self, question: Question, key: tuple[Any, ...]) -> list[tuple[Episode, float, float]]:
         """The warm-start episode of a question with the loss weights of look and answer; none when it has no expert."""
-        warm, scene = self.recipe.warm, self.scenes(question)
+        warm, scene = self.recipe.warm, self._shown(question)
+        if scene is None:
+            return []
         if warm.kind == "format":
             try:
                 told = lesson(self.environment, scene, self.prior, warm, key)
@@ -141,7 +145,9 @@ class Training:
     def grpo_step(self, step: int) -> Metrics:
         """Roll out, reward, compare within each stream of each group, and take the gradient of both streams."""
         started_s = time.perf_counter()
-        scenes = [self.scenes(question) for question in self.questions_at(step)]
+        scenes = [scene for question in self.questions_at(step) if (scene := self._shown(question)) is not None]
+        if step == 0 and not scenes:
+            raise TrainingError("no question of this step can be shown", where=f"step {step}", fix=UNSHOWN_FIX)
         groups = self.groups(scenes, step)
         self.batch = [member.episode for one in groups for member in one.members]
         rolled_s = time.perf_counter()
@@ -155,6 +161,14 @@ class Training:
         metrics = dual_stream(self.policy, groups, self.recipe, self.reference, split_streams=step % NORMS_EVERY == 0)
         seconds = {"seconds/rollout": rolled_s - started_s, "seconds/update": time.perf_counter() - rolled_s}
         return metrics | group_metrics(groups) | seconds
+
+    def _shown(self, question: Question) -> Scene | None:
+        """The scene of a question; one whose images the policy cannot be shown is left out and counted."""
+        try:
+            return self.scenes(question)
+        except InputError:
+            self.n_unshown += 1
+            return None
 
     def questions_at(self, step: int) -> list[Question]:
         return self.data.at(step, self.recipe.run.prompts_per_step, self.recipe.run.seed)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, UsageError
 from trainer.processor import Processor
 from trainer.sequences import MERGE, EncodedImage
 
@@ -55,6 +56,8 @@ class Policy:
         self.model, self.processor = model.eval(), processor
         self.visual, self.language_model = model.model.visual, model.model.language_model
         self.image_id: int = model.config.image_token_id
+        if self.tokenizer.convert_tokens_to_ids("<|image_pad|>") != self.image_id:
+            raise CheckpointError(f"the tokenizer's <|image_pad|> is not the model's image_token_id, {self.image_id}")
         self.stop_id: int = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.banned_ids = frozenset(_banned_ids(self.tokenizer, self.head_weight.shape[0]))
         self.banned = torch.zeros(self.head_weight.shape[0], dtype=torch.bool, device=self.device)
@@ -74,6 +77,7 @@ class Policy:
         freeze_vision: bool = False,
     ) -> "Policy":
         """A checkpoint folder or Hub id; CheckpointError if it is no complete Qwen2.5-VL in safetensors."""
+        refuse_absent_device(device)
         model = _load_model(path_or_hub_id, dtype).to(device)
         return cls(model, Processor.load(path_or_hub_id), freeze_vision=freeze_vision)
 
@@ -155,6 +159,14 @@ class Policy:
         return self.language_model.norm(hidden)
 
 
+def refuse_absent_device(device: str | torch.device) -> None:
+    """UsageError unless `device` is cpu, or a GPU that this torch can reach on this machine."""
+    n_gpus = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if n_gpus else []), *(f"cuda:{number}" for number in range(n_gpus))]
+    if str(device) not in known:
+        raise UsageError(f"no device {str(device)!r} here", where="--device", fix=f"one of {', '.join(known)}")
+
+
 def _attention_mask(
     n_new: int, n_past: int, key_mask: torch.Tensor | None, device: torch.device
 ) -> torch.Tensor | None:
@@ -188,7 +200,7 @@ def _load_model(path_or_hub_id: str | Path, dtype: torch.dtype) -> Qwen2_5_VLFor
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
             f"weights cannot be loaded: {str(error).splitlines()[0]}",
             where=source,

@@ -21,6 +21,8 @@ from schemas.errors import CheckpointError, InputError
 from trainer.sequences import MERGE, EncodedImage
 
 TOKEN_PX = 14 * MERGE  # side of one merged token
+NEEDED_FILES = "the folder needs tokenizer.json, tokenizer_config.json and preprocessor_config.json"
+SPELT = "Look: 12, yes"
 NEEDED = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 
 
@@ -34,12 +36,11 @@ class Processor:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_hub_id))
             image_processor = Qwen2VLImageProcessorPil.from_pretrained(str(path_or_hub_id))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"tokenizer or image processor cannot be loaded: {str(error).splitlines()[0]}",
-                where=path_or_hub_id,
-                fix="the folder needs tokenizer.json, tokenizer_config.json and preprocessor_config.json",
-            ) from error
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # whatever a broken JSON leads to
+            what = f"tokenizer or image processor cannot be loaded: {str(error).partition(chr(10))[0]}"
+            raise CheckpointError(what, where=path_or_hub_id, fix=NEEDED_FILES) from error
+        if tokenizer.decode(tokenizer.encode(SPELT)) != SPELT:  # without tokenizer.json the library makes an empty one
+            raise CheckpointError("the tokenizer cannot spell plain text", where=path_or_hub_id, fix=NEEDED_FILES)
         if lacking := [name for name in NEEDED if name not in tokenizer.get_vocab()]:
             raise CheckpointError(f"the tokenizer has no {', '.join(lacking)}", where=path_or_hub_id)
         return cls(tokenizer, image_processor)

@@ -1,7 +1,7 @@
 """A recipe: every setting of a run in one frozen record, read from TOML, refined with `--set a.b=c`.
 
-Unknown keys are errors. The resolved recipe is hashed into `run.json`; two runs with the same hash, store digest
-and thread count give the same weights.
+Unknown keys are errors. The resolved recipe is hashed into `run.json`; two runs with the same hash that also agree in
+all else that a resumed run must agree on (`trainer.runlog`), and in what `model.base` holds, give the same weights.
 """
 
 import math
@@ -107,8 +107,10 @@ class WarmConfig:
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(lr=1e-5))
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 0, "steps", "look_weight", "answer_weight", "guess_weight", "reading_share")
+        _refuse_below(self, 0, "steps", "look_weight", "words_weight", "answer_weight", "guess_weight", "reading_share")
         _refuse_below(self, 1, "batch")
+        if self.reading_share > 1:
+            raise ValueError(f"reading_share must be in [0, 1], got {self.reading_share}")
         if not 0 < self.look_side_share_min <= self.look_side_share_max <= 1:
             raise ValueError("0 < look_side_share_min <= look_side_share_max <= 1 does not hold")
         if self.kind != "none":
@@ -131,8 +133,10 @@ class RunConfig:
     self_check: bool = True  # one group, shared prefix against independent rows, before the first step
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 0, "steps", "weight_decay")
+        _refuse_below(self, 0, "steps", "weight_decay", "seed")
         _refuse_below(self, 1, "prompts_per_step", "n_policy", "max_tokens", "save_every", "keep")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if self.temperature <= 0 or self.grad_norm_max <= 0:
             raise ValueError(f"temperature ({self.temperature}) and grad_norm_max ({self.grad_norm_max}) must be > 0")
         _refuse_long_warmup(self.schedule, self.steps)
@@ -150,6 +154,13 @@ class Recipe:
     reward: RewardConfig = field(default_factory=RewardConfig)
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.n_experts > self.advantage.experts_max:  # the surplus would be read, and then stay out unseen
+            raise ValueError(
+                f"data.n_experts ({self.data.n_experts}) is more than advantage.experts_max"
+                f" ({self.advantage.experts_max})"
+            )
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -239,7 +250,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UsageError(f"expected a list, got {value!r}", where=where)
         return tuple(_value(get_args(hint)[0], one, where) for one in value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) <= 2**53:  # beyond, an int has no float of its own
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise UsageError(f"expected {hint.__name__}, got {value!r}", where=where)

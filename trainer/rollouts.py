@@ -1,5 +1,6 @@
 """The policy's own episodes: many questions, several rollouts each, one live batch, one environment."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,10 @@ def roll_out(
     *,
     is_greedy: bool = False,
 ) -> list[list[Rollout]]:
-    """`n` episodes per scene, by scene; token noise is named by (*key, question, rollout, fork 0, token)."""
+    """`n` episodes per scene, by scene; token noise is named by (*key, question, rollout, fork 0, token).
+
+    A question that is asked again goes on counting its rollouts: the same noise would only make copies.
+    """
     live = _start(environment, engine, scenes, n, key)
     everyone = list(live)
     stop, turn_tokens = environment.dialogue.marker("im_end"), environment.dialogue.config.turn_tokens_max
@@ -67,8 +71,10 @@ def _start(
     names = [scene.question.question_id for scene in scenes]
     firsts = [environment.start(scene, "policy", name) for scene, name in zip(scenes, names, strict=True)]
     prompts = [TokenRow.prompt(first.ids, first.images, first.name) for first in firsts]
+    asked: Counter[str] = Counter()
     for scene, name, root in zip(scenes, names, engine.prefill(prompts), strict=True):
-        for number, handle in enumerate([root, *engine.fork(root, n - 1)]):
+        for number, handle in enumerate([root, *engine.fork(root, n - 1)], start=n * asked[name]):
             episode = environment.start(scene, "policy", f"{name} rollout {number}")
             live.append(_Live(episode, handle, (*key, name, number, 0), [], []))
+        asked[name] += 1
     return live

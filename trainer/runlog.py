@@ -44,12 +44,14 @@ class RunLog:
         _replace(self.run_path, json.dumps(description, indent=1, sort_keys=True) + "\n")
 
     def read(self) -> dict[str, Any]:
+        fix = "give the --out folder of a fovea train"
         try:
-            return json.loads(self.run_path.read_text())
+            told = json.loads(self.run_path.read_text())
         except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"not a run: {error}", where=self.run, fix="give the --out folder of a fovea train"
-            ) from error
+            raise CheckpointError(f"not a run: {error}", where=self.run, fix=fix) from error
+        if not isinstance(told, dict):
+            raise CheckpointError("not a run: run.json holds no table", where=self.run, fix=fix)
+        return told
 
     def check(self, description: dict[str, Any]) -> None:
         """CheckpointError when a resumed run would not be the one that was begun."""
@@ -84,7 +86,7 @@ class RunLog:
                 one = json.loads(line)
             except ValueError:
                 break
-            if not (line.endswith("\n") and isinstance(one, dict) and "step" in one):
+            if not (line.endswith("\n") and isinstance(one, dict) and type(one.get("step")) is int):
                 break
             known.append(one)
         return known

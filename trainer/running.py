@@ -15,7 +15,7 @@ from trainer.data import TrainData, load_train_data
 from trainer.dialogue import Dialogue
 from trainer.environment import Environment
 from trainer.loop import Training
-from trainer.policy import Policy
+from trainer.policy import Policy, refuse_absent_device
 from trainer.recipe import Recipe, load_recipe
 from trainer.runlog import RunLog, describe_run
 from trainer.tiny import save_tiny
@@ -38,6 +38,9 @@ def start(
     threads: int,
     json: bool,
 ) -> None:
+    refuse_absent_device(device)
+    if out.exists() and not out.is_dir():
+        raise UsageError("a file, not the folder of a run", where=out, fix="choose another --out")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(device == "cpu")
     recipe = load_recipe(recipe_name, overrides)

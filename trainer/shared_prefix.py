@@ -1,4 +1,4 @@
-"""The update of one group: rows with one image and one prompt, which is run once.
+"""The update of one group: rows with one prompt and its images, which is run once.
 
 Three kinds of tensors are cut out of the graph and become leaves: features of each distinct crop,
 keys and values of the prompt, the prompt's last hidden state. Continuations run in micro-batches
@@ -7,6 +7,7 @@ and the vision tower. Exact, not an approximation: `self_check` compares with in
 Memory is one prompt graph, the crops' vision graphs and one micro-batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -173,20 +174,24 @@ def self_check(policy: Policy, rows: Sequence[TokenRow], tolerance: float, tempe
         for name, weight in trained.items():
             weight.grad = before[name]
     pairs = zip(alone, shared, strict=True)
-    worst_logprob = max(
-        (float((a.logprobs - b.logprobs).abs().max()) for a, b in pairs if len(a.logprobs)), default=0.0
-    )
+    off = [float((a.logprobs - b.logprobs).abs().max()) for a, b in pairs if len(a.logprobs)]
+    worst_logprob = max(off, key=_nan_first, default=0.0)
     total = torch.stack([grad.double().norm() for grad in alone_grads.values()]).norm()
     apart = {name: _apart(grad, shared_grads.get(name), total) for name, grad in alone_grads.items()}
-    worst_name = max(apart, key=apart.__getitem__)
-    worst = max(worst_logprob, apart[worst_name])
+    worst_name = max(apart, key=lambda name: _nan_first(apart[name]))
+    worst = max(worst_logprob, apart[worst_name], key=_nan_first)
     if not worst <= tolerance or alone_grads.keys() != shared_grads.keys():
         raise TrainingError(
             f"shared prefix and independent rows differ by {worst:.2e} (tolerance {tolerance:.0e})",
-            where=worst_name if worst > worst_logprob else "log-probabilities",
+            where=worst_name if worst_logprob <= tolerance else "log-probabilities",
             fix="do not train with these versions, or raise the tolerance if the weights are bfloat16",
         )
     return worst
+
+
+def _nan_first(value: float) -> float:
+    """The key under which a maximum finds NaN, which compares with nothing."""
+    return math.inf if math.isnan(value) else value
 
 
 def _probe_loss(row: int, logprobs: torch.Tensor, _entropies: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ SPECIAL = tuple(
     ).split()
 )
 ADDED = ("<tool_call>", "</tool_call>")  # single ids, yet not special, as in Qwen2.5
+IDS_MIN = 256 + len(SPECIAL) + len(ADDED)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -62,6 +63,22 @@ class TinyConfig:
     vision_full_attention: tuple[int, ...] = (2,)  # layers that see the whole image, not a window
     min_pixels: int = 4 * 28 * 28
     max_pixels: int = 112 * 112
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            least = {"spare_ids": 0, "vision_window_px": 14 * MERGE}.get(one.name, 1)
+            if one.name != "vision_full_attention" and getattr(self, one.name) < least:
+                raise ValueError(f"{one.name} must be at least {least}, got {getattr(self, one.name)}")
+        divisible = {  # rotary positions turn pairs of a text head, and pairs of both axes of a vision head
+            "text_hidden": 2 * self.text_heads,
+            "text_heads": self.text_kv_heads,
+            "vision_hidden": 4 * self.vision_heads,
+        }
+        for name, by in divisible.items():
+            if getattr(self, name) % by:
+                raise ValueError(f"{name} must be a multiple of {by}, got {getattr(self, name)}")
+        if self.vocab_size - self.spare_ids < IDS_MIN:
+            raise ValueError(f"vocab_size − spare_ids must be at least {IDS_MIN}: every byte and marker has an id")
 
 
 def make_tiny(

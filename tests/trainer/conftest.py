@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+import trainer.rollout.local
 from schemas.grammar import render
 from tests.doubles import question
 from tests.trainer.small_runs import RECIPE, phantom_store, train
@@ -13,6 +14,7 @@ from trainer.environment import Environment
 from trainer.policy import Policy
 from trainer.processor import Processor
 from trainer.recipe import DialogueConfig, ViewConfig, load_recipe
+from trainer.rollout.sampling import Drawn
 from trainer.sequences import TokenRow
 from trainer.tiny import TinyConfig, make_tiny
 
@@ -122,6 +124,11 @@ def gradients():
     return of
 
 
+def noise(width, height, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 VIEW = ViewConfig(4 * 784, 112 * 112, 4 * 784, 4 * 784, look_min_side_px=4)
 SPOKEN = DialogueConfig(system="Look.", looks_max=3, reasoning_tokens_max=16, turn_tokens_max=80)
 
@@ -137,8 +144,18 @@ def scene_of(environment):
     """A question about a random image of some size."""
 
     def make(width=448, height=448, seed=0, **asked):
-        pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-        return environment.scene(question(**asked), Image.fromarray(pixels))
+        return environment.scene(question(**asked), [noise(width, height, seed)])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scene_of_three(environment):
+    """A question about three random images, each of another size: seen at 112 × 112, 140 × 56 and 84 × 112."""
+
+    def make(seed=0, **asked):
+        images = [noise(*size, seed * 10 + number) for number, size in enumerate(((448, 448), (448, 224), (224, 336)))]
+        return environment.scene(question(**{"image_ids": ("image0", "image1", "image2")} | asked), images)
 
     return make
 
@@ -179,3 +196,28 @@ def played(environment):
         return episode
 
     return play
+
+
+@pytest.fixture
+def dictated(monkeypatch, environment):
+    """All rows write the same turns, token by token; log-probabilities stay the model's own."""
+
+    def dictate(*turns):
+        ids = [
+            token
+            for turn in turns
+            for token in environment.dialogue.written(render(turn, environment.dialogue.dialect))
+        ]
+        waiting = iter(ids)
+        draw = trainer.rollout.local.draw
+
+        def forced(hidden, weight, banned, temperature, noise):
+            token = torch.full((len(hidden),), next(waiting))
+            logits = (hidden @ weight.T / temperature).masked_fill(banned, -torch.inf)
+            scores = logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
+            return Drawn(token, scores, draw(hidden, weight, banned, temperature, noise).entropies)
+
+        monkeypatch.setattr(trainer.rollout.local, "draw", forced)
+        return ids
+
+    return dictate

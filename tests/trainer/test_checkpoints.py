@@ -1,8 +1,10 @@
+import os
 import shutil
 from copy import deepcopy
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import trainer.checkpoints
 from schemas.errors import CheckpointError
@@ -92,6 +94,21 @@ def test_a_save_that_is_killed_leaves_the_one_before(own, tmp_path, monkeypatch)
     assert sorted(path.name for path in saved.folder.iterdir()) == ["step-000001", "step-000002"]
 
 
+def test_every_byte_is_on_the_disk_before_a_checkpoint_has_its_name(own, tmp_path, monkeypatch):
+    """A rename may outlive a power cut that the data before it did not."""
+    saved, synced, replace = Checkpoints(tmp_path), set(), os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+
+    def checked(source, target):
+        assert {path.stat().st_ino for path in [source, *source.rglob("*")]} <= synced
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", checked)
+    saved.save(1, *own)
+    assert saved.steps() == [1]
+    assert saved.folder.stat().st_ino in synced
+
+
 def test_a_removal_that_is_killed_leaves_no_half_checkpoint(own, tmp_path, monkeypatch):
     saved = Checkpoints(tmp_path)
     for step in (1, 2, 3):
@@ -135,7 +152,9 @@ def test_finding_one(tmp_path):
     saved.path(40).mkdir()  # no state: not finished
     assert saved.latest() == 12
     assert saved.find("latest") == saved.find("12") == saved.path(12)
-    for name in ("4", "40", "newest", "-3", ""):
+    shutil.copytree(saved.path(12), tmp_path / "checkpoints" / "step-000013-good")  # a copy that somebody keeps
+    assert saved.steps() == [3, 12]
+    for name in ("4", "40", "13", "newest", "-3", "", "³"):
         with pytest.raises(CheckpointError, match="there are: 3, 12"):
             saved.find(name)
 
@@ -148,3 +167,19 @@ def test_an_optimizer_that_cannot_be_read_is_named(own, tmp_path):
     with pytest.raises(CheckpointError) as error:
         saved.restore_optimizer(1, *own)
     assert error.value.where == str(path)
+
+
+@pytest.mark.parametrize("spoil", ["lacks a moment", "another shape"])
+def test_moments_of_another_model_are_refused(own, tmp_path, spoil):
+    saved = Checkpoints(tmp_path)
+    saved.save(1, *own)
+    path = saved.path(1) / "optimizer.safetensors"
+    stored = load_file(path)
+    name = next(one for one in stored if one.endswith(".exp_avg"))
+    if spoil == "lacks a moment":
+        del stored[name]
+    else:
+        stored[name] = stored[name].flatten()[1:]
+    save_file(stored, path)
+    with pytest.raises(CheckpointError, match=name.removesuffix(".exp_avg")):
+        saved.restore_optimizer(1, *own)

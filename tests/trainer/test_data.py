@@ -107,7 +107,7 @@ def test_what_a_slice_lacks_is_named(snapshot):
 
 
 def test_scenes_are_kept_while_they_are_in_use(snapshot, policy, small_recipe, monkeypatch):
-    monkeypatch.setattr(trainer.data, "SCENES_KEPT", 2)
+    monkeypatch.setattr(trainer.data, "IMAGES_KEPT", 2)
     scenes = Scenes(snapshot, Environment(Dialogue(policy.processor, small_recipe.dialogue), small_recipe.view))
     first, second, third, *_ = questions_of(snapshot, "ingest/phantom/default", "train")
     kept = scenes(first)
@@ -116,5 +116,20 @@ def test_scenes_are_kept_while_they_are_in_use(snapshot, policy, small_recipe, m
     scenes(third)
     assert list(scenes.kept) == [first.question_id, third.question_id]
     assert scenes(first) is kept
-    assert kept.size == (112, 112)
+    assert kept.size(0) == (112, 112)
     assert scenes(second).question == second
+
+
+def test_scenes_are_kept_by_their_bytes_too(snapshot, policy, small_recipe, monkeypatch):
+    scenes = Scenes(snapshot, Environment(Dialogue(policy.processor, small_recipe.dialogue), small_recipe.view))
+    first, second, third, *_ = questions_of(snapshot, "ingest/phantom/default", "train")
+    one = scenes(first)
+    n_bytes = 112 * 112 + one.encoded[0].pixel_values.numel() * 4
+    monkeypatch.setattr(trainer.data, "BYTES_KEPT", 2 * n_bytes)
+    scenes(second)
+    assert len(scenes.kept) == 2
+    scenes(third)
+    assert list(scenes.kept) == [second.question_id, third.question_id]
+    monkeypatch.setattr(trainer.data, "BYTES_KEPT", n_bytes - 1)
+    assert scenes(first).question == first
+    assert list(scenes.kept) == [first.question_id]

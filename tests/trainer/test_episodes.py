@@ -26,7 +26,7 @@ def drill(text, look, mode="drill"):
 def trajectory(*steps, **changed):
     fields = {
         "question_id": "q0",
-        "image_id": "image0",
+        "image_ids": ("image0",),
         "source": "scripted",
         "split": "train",
         "variant": 1,
@@ -89,6 +89,26 @@ def test_an_expert_episode_is_grammatical_and_ends_with_the_answer(environment, 
     assert episode.look_boxes == [(8.0, 8.0, 80.0, 92.0), (200.0, 200.0, 300.0, 320.0)]  # what the wire can say
 
 
+def test_each_step_looks_at_its_own_image(environment, scene_of_three):
+    """Stored 448 × 448, 448 × 224 and 224 × 336, seen at 112 × 112, 140 × 56 and 84 × 112."""
+    steps = [replace(drill("", (56.0, 60.0, 112.0, 120.0)), image=image) for image in (1, 0, 2)]
+    episode = expert_episode(environment, scene_of_three(), trajectory(scan("alpha"), *steps))
+    turns = [parse(text, environment.dialogue.dialect) for text in episode.turns]
+    assert turns[:3] == [
+        Look("alpha", (18, 15, 35, 30), image=2),
+        Look("", (14, 15, 28, 30), image=1),
+        Look("", (21, 20, 42, 40), image=3),
+    ]
+    assert [image for image, _ in episode.placed_looks] == [1, 0, 2]
+    assert environment.is_grammatical(episode)
+
+
+def test_a_look_at_an_image_that_the_question_does_not_have(environment, scene_of, scene_of_three):
+    for scene, image in ((scene_of(), 1), (scene_of_three(), 3), (scene_of_three(), -1)):
+        with pytest.raises(InputError, match=f"beyond the question's {len(scene.images)}"):
+            expert_episode(environment, scene, trajectory(replace(drill("", BOXES[0]), image=image)))
+
+
 def test_long_words_are_cut_to_whole_words(environment, scene_of):
     words = "one two three four five six seven eight nine ten"
     first, *_ = said(environment, expert_episode(environment, scene_of(), trajectory(scan(words), *SEARCH[1:])))
@@ -142,7 +162,9 @@ def test_every_trajectory_of_a_store_can_be_told(searched):
         looked = [step.look_xyxy_px for step in one.steps if step.look_xyxy_px is not None]
         assert environment.is_grammatical(episode)
         assert len(episode.turns) == one.n_looks + 1
-        assert [look.wire for look in episode.looks] == [to_wire(box, scene.size, scene.resized) for box in looked]
+        assert [look.wire for look in episode.looks] == [
+            to_wire(box, scene.size(0), scene.resized(0)) for box in looked
+        ]
         assert isinstance(parse(episode.turns[-1], environment.dialogue.dialect), Answer)
         origins.add(one.origin)
     assert origins == {"grn", "cvs", "random"}
@@ -170,7 +192,7 @@ def test_looks_and_only_looks_are_looked(environment, scene_of):
 
 def test_weights_of_looks_words_and_answer_cover_every_written_token(environment, scene_of):
     episode = environment.start(scene_of(), "expert", "weighed")
-    tell(environment, episode, [("far", (0.0, 0.0, 224.0, 224.0))], "near by", "yes")
+    tell(environment, episode, [("far", 0, (0.0, 0.0, 224.0, 224.0))], "near by", "yes")
     n_answer = environment.dialogue.n_answer_tokens("yes")
     weights = token_weights(episode, n_answer, look=1.0, words=2.0, answer=3.0)
     first, last = episode.turn_spans[-1]

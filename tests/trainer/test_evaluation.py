@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ import cli
 import trainer.evaluation
 from pipeline.stages.ingest import ingest
 from pipeline.stages.phantom_source import PhantomSource
-from schemas.errors import CheckpointError, UsageError
+from schemas.errors import CheckpointError, InputError, UsageError
 from schemas.grammar import Answer, Look
+from schemas.protocols.fovea import FOVEA
 from schemas.reader import Store
 from schemas.records import Region
 from tests.trainer.small_runs import SIDE_PX
@@ -23,7 +25,8 @@ LESION = (200.0, 200.0, 240.0, 240.0)
 
 
 def told(environment, scene, played, *turns, guess=None):
-    return _outcome(environment, scene.question, played(scene, *turns), guess)
+    usual = None if guess is None else FOVEA.judge(guess, scene.question)
+    return _outcome(environment, scene.question, played(scene, *turns), usual, FOVEA)
 
 
 def test_a_report_by_hand(environment, scene_of, played):
@@ -72,13 +75,21 @@ def test_a_finding_is_found_when_nine_tenths_of_it_are_in_one_look(environment, 
     assert told(environment, scene, played, *halves).found is False
 
 
+def test_the_right_box_of_a_wrong_image_finds_nothing(environment, scene_of_three, played):
+    """The whole of the second image against the whole of the first, which is as wide and higher."""
+    scene = scene_of_three(regions=(Region((10.0, 10.0, 50.0, 50.0), "nodule", "finding", 1),))
+    first, second = Look("", (0, 0, 112, 112), image=1), Look("", (0, 0, 140, 56), image=2)
+    assert told(environment, scene, played, first).found is False
+    assert told(environment, scene, played, first, second).found is True
+
+
 @pytest.fixture(scope="module")
 def exam(policy, run_store, small_recipe):
     """Test questions of the store, and those of training, for a policy with firm opinions."""
     environment = Environment(Dialogue(policy.processor, small_recipe.dialogue), small_recipe.view)
     snapshot = run_store.snapshot()
     asked, train = (questions_of(snapshot, "ingest/phantom/default", split) for split in ("test", "train"))
-    return lambda: list(outcomes(policy, environment, Scenes(snapshot, environment), asked, train))
+    return lambda **how: list(outcomes(policy, environment, Scenes(snapshot, environment), asked, train, **how))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
@@ -91,11 +102,44 @@ def test_the_batch_changes_nothing(exam, monkeypatch, rows):
     assert len({tuple(one.episode.ids) for one in found}) == len(found) == 5
 
 
+def test_at_a_temperature_episodes_are_sampled_alike_each_time(exam):
+    greedy, *sampled = ([one.episode.ids for one in exam(temperature=degrees)] for degrees in (0.0, 3.0, 3.0))
+    assert sampled[0] == sampled[1] != greedy
+
+
+def test_majorities_of_choices_are_judged_as_letters(policy, run_store, small_recipe):
+    environment, heard = Environment(Dialogue(policy.processor, small_recipe.dialogue), small_recipe.view), []
+    snapshot = run_store.snapshot()
+    first = questions_of(snapshot, "ingest/phantom/default", "test")[0]
+    asked = [replace(first, answer_kind="choice", answer="round", options=("long", "round"))]
+    protocol = replace(FOVEA, rule=lambda said, question: heard.append(said) or FOVEA.rule(said, question))
+    (one,) = outcomes(policy, environment, Scenes(snapshot, environment), asked, asked, protocol=protocol)
+    assert (heard, one.majority.is_correct) == (["B"], True)
+
+
 def test_failures_are_wrong(exam):
     results = exam()
     assert all(one.episode.answer is None and not one.is_correct for one in results)
     found = report(results)
     assert (found["overall"]["accuracy"], len(found["failures"])) == (0.0, 5)
+
+
+def test_a_question_whose_images_have_no_room_is_wrong_and_named(exam, monkeypatch):
+    wanted, show = exam(), Scenes.__call__
+    first = wanted[0].question
+
+    def refuse(scenes, question):
+        if question == first:
+            raise InputError("no room for 7 images", where="elsewhere")
+        return show(scenes, question)
+
+    monkeypatch.setattr(Scenes, "__call__", refuse)
+    found = exam()
+    assert [one.question for one in found] == [one.question for one in wanted]
+    assert [one.episode and one.episode.ids for one in found[1:]] == [one.episode.ids for one in wanted[1:]]
+    assert (found[0].is_correct, found[0].looks) == (False, [])
+    failed = {one["question_id"]: one["problems"] for one in report(found)["failures"]}
+    assert failed[first.question_id] == ["no room for 7 images"]
 
 
 def test_a_run_is_measured_on_the_questions_it_was_made_for(whole_run, run_store):
@@ -146,6 +190,16 @@ def test_the_command_prints_one_object_or_lines(whole_run, run_store, tmp_path, 
         assert json.loads(out) == {name: value for name, value in written.items() if name != "episodes"}
     else:
         assert "question-only majority" in out
+
+
+def test_a_place_for_the_episodes_is_looked_at_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    for out in (tmp_path / "no" / "all.json", tmp_path):
+        words = ["fovea", "evaluate", "--run", tmp_path / "run", "--store", tmp_path / "store", "--out", out]
+        monkeypatch.setattr(sys, "argv", list(map(str, words)))
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert left.value.code == 2
+        assert "no file can be written there" in capsys.readouterr().err
 
 
 def test_the_run_is_left_alone(whole_run, run_store):

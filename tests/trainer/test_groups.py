@@ -48,6 +48,13 @@ def test_members_are_judged_and_paid(members, written, total, parts):
     assert one.stream == written[0]
 
 
+def test_one_box_on_two_images_is_two_regions(environment, scene_of_three, played):
+    first, second = (Look("", (0, 0, 56, 56), image=image) for image in (1, 2))
+    for looks, diversity in (((first, second), 0.75), ((first, first), 0.125)):
+        episode = played(scene_of_three(), *looks, Answer("", "yes"))
+        assert member(environment, episode, "policy", PAID).reward.diversity == diversity
+
+
 def test_options_decide_where_there_are_some(environment, scene_of, played):
     scene = scene_of(question="Where?", answer="left", answer_kind="choice", options=("left", "right"))
     told = [played(scene, Answer("", said)) for said in ("A", "left", "B", "right", "left or right")]
@@ -92,6 +99,7 @@ def test_metrics_tell_the_streams_apart(members):
     assert metrics["policy/accuracy"] == 0.25
     assert metrics["policy/reward"] == pytest.approx((0.9125 + 3 * 0.2) / 4)
     assert metrics["policy/looks"] == 0.25
+    assert (metrics["policy/grammar"], metrics["policy/diversity"]) == (1.0, 0.125 / 4)
     assert (metrics["expert/accuracy"], metrics["expert/looks"]) == (1.0, 2.0)
     assert metrics["policy/reward_std"] == pytest.approx(0.5 * 0.35625)  # of the groups' own deviations
     assert metrics["policy/entropy"] == 2.0
@@ -103,6 +111,14 @@ def test_metrics_of_an_absent_stream_are_unknown(members):
     metrics = group_metrics([group(members(RIGHT, WRONG), AdvantageConfig())])
     assert metrics["expert/trajectories"] == 0
     assert metrics["expert/reward"] is metrics["expert/accuracy"] is metrics["policy/entropy"] is None
+    assert metrics["expert/reward_std"] is None
+
+
+def test_groups_without_a_stream_do_not_thin_out_its_deviation(members):
+    closer = ("expert", (CORNER, Answer("so", "yes")))
+    both, one = (group(members(*some), AdvantageConfig()) for some in ((RIGHT, EXPERT, closer), (RIGHT, WRONG)))
+    assert group_metrics([both, both])["expert_degenerate"] == 2
+    assert group_metrics([both, one])["expert/reward_std"] == both.advantages.expert.sigma > 0
 
 
 def test_the_mean_leaves_out_what_is_unknown():

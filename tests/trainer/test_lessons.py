@@ -10,7 +10,7 @@ from schemas.boxes import area, intersection
 from schemas.grammar import parse
 from schemas.records import Region
 from tests.doubles import question
-from trainer.lessons import COVERED_MIN, lesson, named_regions, prior_answers, random_look
+from trainer.lessons import COVERED_MIN, lesson, named_regions, prior_answers, random_look, words
 from trainer.recipe import WarmConfig
 
 WARM = WarmConfig(kind="format", reading_share=0.5)
@@ -40,7 +40,8 @@ def shows(told, box):
 def test_a_form_look_does_not_know_where_the_lesion_is(environment, scene_of):
     here, there = (lessons(environment, with_nodule(scene_of, box), FORM) for box in (UPPER, LOWER))
     nowhere = lessons(environment, scene_of(), FORM)
-    wanted = [environment.wire(scene_of(), random_look(SIZE, WARM, ("test", number))) for number in range(60)]
+    drawn = [random_look(SIZE, WARM, ("test", number)) for number in range(60)]
+    wanted = [environment.look(scene_of(), "", 0, box).box for box in drawn]
     assert looks(here) == looks(there) == looks(nowhere) == wanted
     assert all(one.trains_looks for one in here + there)
 
@@ -85,8 +86,8 @@ def test_lessons_are_grammatical_and_their_words_hold_no_number(environment, sce
     for one in lessons(environment, with_nodule(scene_of, UPPER), WARM):
         assert environment.is_grammatical(one.episode)
         assert len(one.episode.looks) == 1
-        words = [parse(text, environment.dialogue.dialect).reasoning for text in one.episode.turns]
-        assert not re.search(r"\d", " ".join(words))
+        said = [parse(text, environment.dialogue.dialect).reasoning for text in one.episode.turns]
+        assert not re.search(r"\d", " ".join(said))
 
 
 @settings(max_examples=200, deadline=None)
@@ -149,9 +150,47 @@ LEFT, RIGHT = Region(UPPER, "nodule", "finding"), Region(LOWER, "nodule", "findi
         ("Is there a clip?", []),  # drawn, but no finding
     ],
 )
-def test_regions_a_question_names(text, named):
+def test_regions_a_question_names(scene_of, text, named):
     others = (Region((0.0, 0.0, 9.0, 9.0), "clip", "distractor"), Region(UPPER, "nodule", "second-reader"))
-    assert named_regions(question(question=text, regions=(LEFT, *others, RIGHT)), SIZE) == named
+    assert named_regions(scene_of(question=text, regions=(LEFT, *others, RIGHT))) == named
+
+
+def on_image(image, box, **asked):
+    return {"regions": (Region(box, "nodule", "finding", image),)} | asked
+
+
+def test_of_several_images_a_reading_look_is_at_the_one_that_shows_it(environment, scene_of_three):
+    """One box, in the upper third of the first image and in the middle third of the second."""
+    box = (10.0, 60.0, 60.0, 115.0)
+    for image in (0, 1):
+        scene = scene_of_three(**on_image(image, box))
+        told = lessons(environment, scene, READING, 20)
+        assert {look.image for one in told for look in one.episode.looks} == {image}
+        assert min(shows(told, box)) >= COVERED_MIN
+        assert {one.episode.answer for one in told} == {"yes"}
+        place = f"{('upper', 'middle')[image]} left of image {image + 1}"
+        assert words(named_regions(scene), scene, True) == (
+            f"likely nodule on the {place}",
+            f"clear nodule on the {place}",
+        )
+
+
+def test_of_several_images_a_form_look_is_at_any_and_the_right_box_of_a_wrong_one_shows_nothing(
+    environment, scene_of_three
+):
+    whole = (0.0, 0.0, 224.0, 224.0)
+    large = replace(FORM, look_side_share_min=1.0, look_side_share_max=1.0)
+    told = lessons(environment, scene_of_three(**on_image(1, whole)), large, 90)
+    met = Counter(one.episode.looks[0].image for one in told)
+    assert all(15 < met[image] < 45 for image in range(3))
+    assert all(one.is_shown == (one.episode.looks[0].image == 1) for one in told)
+
+
+def test_a_side_is_that_of_the_regions_own_image(scene_of_three):
+    """x = 200 is on the left of the first image (448 wide) and on the right of the third (224 wide)."""
+    asked = {"question": "Is the nodule on the right striped?"}
+    box = (190.0, 60.0, 210.0, 80.0)
+    assert [len(named_regions(scene_of_three(**on_image(image, box, **asked)))) for image in (0, 2)] == [0, 1]
 
 
 def test_with_two_findings_the_answer_goes_with_the_one_asked_about(environment, scene_of):

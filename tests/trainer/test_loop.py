@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.loop
-from schemas.errors import TrainingError
+from schemas.errors import InputError, TrainingError
 from tests.trainer.small_runs import steps_of, train
 from trainer.checkpoints import Checkpoints, trained_parameters
 from trainer.data import load_train_data, take
+from trainer.environment import Environment
 from trainer.loop import Training
 from trainer.policy import Policy
 from trainer.recipe import load_recipe
@@ -54,6 +55,7 @@ def test_a_run_in_lines(whole_run):
     assert [line["rows"] for line in lines[:3]] == [4.0] * 3
     assert all(line["groups"] == 2 and line["policy/trajectories"] == 6 for line in lines[3:])
     assert all(line["expert/accuracy"] == line["expert/grammar"] == 1.0 for line in lines[3:])
+    assert all(0 < line[f"{stream}/token_probability"] < 0.1 for line in lines[3:] for stream in ("policy", "expert"))
     assert [("policy/grad_norm" in line) for line in lines[3:]] == [True, False, False]
 
 
@@ -148,6 +150,41 @@ def test_what_cannot_be_told_is_counted_step_by_step(begun):
         ]
         assert training.step(step)["untold"] == len(long)
     assert any(one.n_looks > 2 for many in training.data.trajectories.values() for one in many)
+
+
+def test_questions_without_room_are_left_out_and_counted(begun, monkeypatch):
+    """One of three asked has no room in either phase; a step of which nothing can be shown is refused."""
+    training = begun("run.steps=2", "run.prompts_per_step=3", "run.self_check=false", *UNHELD)
+    large = {training.questions_at(0)[1].question_id, take(training.lesson_questions, 0, 4, 0)[2].question_id}
+    scene = Environment.scene
+
+    def cramped(environment, question, images):
+        if question.question_id in large or None in large:
+            raise InputError("no room", where=question.question_id)
+        return scene(environment, question, images)
+
+    monkeypatch.setattr(Environment, "scene", cramped)
+    warm, grpo = training.step(0), training.step(training.n_warm)
+    assert (warm["unshown"], warm["rows"]) == (1, 3.0)
+    assert (grpo["unshown"], grpo["groups"], grpo["policy/trajectories"]) == (1, 2, 6)
+    large.add(None)
+    training.scenes.kept.clear()
+    with pytest.raises(TrainingError, match="no question of this step can be shown"):
+        training.step(training.n_warm)
+
+
+def test_a_later_step_without_an_episode_is_skipped_and_counted(begun, monkeypatch):
+    """To stop there would lose the run: every resume would come to the same questions."""
+    training = begun("warm.steps=2", "run.steps=2", "run.self_check=false", *UNHELD)
+    for step in (0, 2):
+        training.step(step)
+    before = bits(training)
+    monkeypatch.setattr(Training, "_shown", lambda *_: None)
+    for step, phase in ((1, "warm"), (3, "grpo")):
+        metrics = training.step(step)
+        assert (metrics["phase"], metrics["is_skipped"], metrics["is_finite"]) == (phase, 1.0, 1.0)
+        assert metrics.get("rows", metrics.get("groups")) == 0
+        assert same_bits(bits(training), before)
 
 
 def test_rollouts_are_named_by_seed_and_step(begun):

@@ -78,6 +78,7 @@ def test_imitation_is_weighted_cross_entropy_over_its_own_count():
     assert imitation_loss(row, weights).item() == pytest.approx(9 * math.log(2))
     config = LossConfig(lambda_sft=0.5)
     assert sft_scale(normalisers([2], ["expert"], sft_tokens=5.0), config) == 0.1
+    assert sft_scale(normalisers([2], ["expert"], sft_tokens=0.25), config) == 2.0  # Σ of weights, no count
     assert sft_scale(normalisers([2], ["expert"]), config) == 0.0
 
 

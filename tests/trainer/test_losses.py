@@ -218,7 +218,11 @@ def test_a_row_without_tokens_is_zero_and_stays_in_the_graph(config):
     loss = row_loss(empty, None, 1.0, "expert", config)
     loss.backward()
     assert loss.item() == 0.0
-    assert row_diagnostics(empty, None, 1.0, "expert", config).n_tokens == 0
+    seen = row_diagnostics(empty, None, 1.0, "expert", config)
+    assert (seen.n_tokens, seen.n_clamped) == (0, 0)
+    assert seen.clip_fraction == seen.zero_gradient_share == seen.faint_gradient_share == 0.0
+    assert math.isnan(seen.ratio_min)
+    assert math.isnan(seen.ratio_max)
 
 
 @pytest.mark.parametrize("config", [PAPER, SHAPED, CE, SEQUENCE_MEAN, SEQUENCE, replace(SHAPED, off_negative="ratio")])

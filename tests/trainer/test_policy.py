@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
 from trainer.processor import Processor
 from trainer.sequences import image_spans
-from trainer.tiny import make_tiny
+from trainer.tiny import TinyConfig, make_tiny
 
 
 def hidden_of(policy, ids, images):
@@ -131,3 +132,19 @@ def test_dropout_is_refused(policy, monkeypatch):
     monkeypatch.setattr(policy.model.config.text_config, "attention_dropout", 0.1)
     with pytest.raises(CheckpointError, match="dropout"):
         Policy(policy.model, policy.processor)
+
+
+@pytest.mark.parametrize(("old", "new"), [('"hidden_size": 64', '"hidden_size": "64"'), ('"full_attention",', "")])
+def test_a_configuration_that_the_library_refuses_is_refused_by_name(folder, old, new):
+    config = folder / "config.json"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new, 1))
+    refused(folder, "cannot be loaded")
+
+
+def test_the_tokenizer_of_another_model_is_refused(policy, lines):
+    """Its placeholder would be an ordinary word to the model, and no image would ever be seen."""
+    _, tokenizer, image_processor = make_tiny(replace(TinyConfig(), vocab_size=310), lines, 0)
+    with pytest.raises(CheckpointError, match="image_token_id"):
+        Policy(policy.model, Processor(tokenizer, image_processor))

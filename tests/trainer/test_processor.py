@@ -65,3 +65,22 @@ def test_a_folder_without_tokenizer_is_a_checkpoint_error(tmp_path):
     with pytest.raises(CheckpointError) as error:
         Processor.load(tmp_path)
     assert error.value.where == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer.json", None),  # the library then makes a tokenizer of the markers alone
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "{"),
+        ("tokenizer_config.json", "[]"),
+        ("preprocessor_config.json", "[]"),
+    ],
+)
+def test_a_folder_with_a_broken_file_is_a_checkpoint_error(policy, tmp_path, name, text):
+    policy.processor.save(tmp_path)
+    Processor.load(tmp_path)
+    (tmp_path / name).unlink() if text is None else (tmp_path / name).write_text(text)
+    with pytest.raises(CheckpointError) as error:
+        Processor.load(tmp_path)
+    assert name in error.value.fix

@@ -46,12 +46,31 @@ def leaves(plain, path=()):
 )
 def test_every_number_and_switch_is_in_the_digest(path):
     plain = copy.deepcopy(Recipe().plain())
-    table = plain
+    plain["advantage"]["experts_max"] = 12  # so that twice as many experts are allowed
+    before, table = recipe_from(plain).digest, plain
     for name in path[:-1]:
         table = table[name]
     old = table[path[-1]]
-    table[path[-1]] = (not old) if isinstance(old, bool) else old + (1 if isinstance(old, int) else 0.125)
-    assert recipe_from(plain).digest != Recipe().digest
+    table[path[-1]] = (not old) if isinstance(old, bool) else (2 * old or 1) if isinstance(old, int) else old + 0.125
+    assert recipe_from(plain).digest != before
+
+
+def test_the_defaults_are_the_objective_of_the_method():
+    """Numbers of the paper and ours, one by one: a shipped recipe that is silent about a term does not have it."""
+    loss, advantage, run, reward = (read(Recipe(), name) for name in ("loss", "advantage", "run", "reward"))
+    assert (loss.clip, loss.off_ratio, loss.off_negative, loss.loss_norm) == (0.2, "token", "clip", "token_mean")
+    assert (loss.lambda_off, loss.lambda_sft, loss.kl, loss.entropy_bonus) == (1.0, 0.0, 0.0, 0.0)
+    assert (loss.shaping_gamma, loss.log_ratio_clamp, loss.allow_sequence_ratio) == (0.1, 20.0, False)
+    assert (advantage.mode, advantage.expert_degenerate, advantage.eps) == ("decoupled", "on_baseline", 1e-4)
+    assert (advantage.sigma_floor, advantage.sigma_degenerate, advantage.divides_by_sigma) == (0.05, 0.05, True)
+    assert (advantage.experts_max, advantage.keeps_wrong_experts, Recipe().data.n_experts) == (6, False, 6)
+    assert (run.n_policy, run.prompts_per_step, run.steps, run.schedule.lr) == (8, 7, 80, 1e-6)
+    assert (run.temperature, run.weight_decay, run.grad_norm_max) == (1.0, 0.0, 1.0)
+    assert (run.schedule.shape, run.schedule.warmup_steps, run.schedule.lr_min_share) == ("constant", 0, 0.0)
+    assert (reward.weight_accuracy, reward.weight_grammar, reward.weight_diversity) == (0.7, 0.2, 0.1)
+    literal = load_recipe("medeyes-literal")
+    assert (literal.advantage.sigma_floor, literal.advantage.sigma_degenerate) == (0.0, 0.0)
+    assert (literal.advantage.expert_degenerate, literal.loss.loss_norm) == ("zero", "trajectory_mean")
 
 
 @pytest.mark.parametrize(
@@ -107,12 +126,16 @@ def test_the_last_of_two_settings_holds_and_others_stay():
         "tiny.vision_full_attention=all",
         "tiny.vision_full_attention=['all']",
         "loss.off_ratio=sequence",  # has to be said twice
+        "run.temperature=" + "9" * 400,  # no float is as large
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(override):
     with pytest.raises(UsageError) as error:
         load_recipe("medeyes", [override])
     assert error.value.exit_code == 2
+
+
+NAMED = {"text_heads": "text_hidden", "text_kv_heads": "text_heads", "vision_heads": "vision_hidden"}  # what it divides
 
 
 @pytest.mark.parametrize(
@@ -135,6 +158,18 @@ def test_a_wrong_setting_is_refused_by_name(override):
         "warm.look_side_share_min=0.5",
         "warm.look_side_share_max=1.1",
         "warm.guess_weight=-1",
+        "warm.words_weight=-0.5",
+        "warm.reading_share=1.5",
+        "run.seed=-1",
+        f"run.seed={2**63}",
+        "data.n_experts=7",  # of which advantage.experts_max lets six in
+        "tiny.spare_ids=-1",
+        "tiny.text_layers=0",
+        "tiny.text_heads=3",
+        "tiny.text_kv_heads=3",
+        "tiny.vision_heads=5",
+        "tiny.vision_window_px=27",
+        "tiny.vocab_size=303",  # 32 of them spare: one short of the bytes and markers
         "run.schedule.lr=0",
         "loss.clip=1",
         "reward.looks_max=0",
@@ -142,7 +177,8 @@ def test_a_wrong_setting_is_refused_by_name(override):
     ],
 )
 def test_a_value_that_no_run_could_use_is_refused_before_it_begins(override):
-    with pytest.raises(UsageError, match=override.partition("=")[0].rpartition(".")[2]):
+    name = override.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(UsageError, match=NAMED.get(name, name)):
         load_recipe("medeyes", [override])
 
 

@@ -1,11 +1,8 @@
-import pytest
 import torch
 
-import trainer.rollout.local
-from schemas.grammar import Answer, Look, render
+from schemas.grammar import Answer, Look
 from trainer.batched import score_rows
 from trainer.rollout.local import LocalRollout
-from trainer.rollout.sampling import Drawn
 from trainer.rollouts import roll_out
 
 T = 0.8
@@ -41,36 +38,21 @@ def test_a_rollout_depends_on_its_own_name_alone(exact, environment, scene_of):
     assert [one.episode.ids for one in later[0]] != [one.episode.ids for one in alone[0]]
 
 
+def test_a_question_that_is_asked_twice_is_not_answered_alike(exact, environment, scene_of):
+    """The second group goes on where the first one's numbers end."""
+    scene = scene_of(seed=1)
+    twice = roll_out(environment, LocalRollout(exact, T), [scene, scene], 2, ("test", 0))
+    once = roll_out(environment, LocalRollout(exact, T), [scene], 4, ("test", 0))
+    ids, known = ([tuple(one.episode.ids) for group in rolled for one in group] for rolled in (twice, once))
+    assert ids == known
+    assert len(set(ids)) == 4
+
+
 def test_a_turn_that_does_not_end_ends_the_episode(exact, environment, scene_of):
     ((one,),) = roll_out(environment, LocalRollout(exact, T), [scene_of()], 1, ("test", 0), is_greedy=True)
     assert one.episode.problems
     assert one.episode.answer is None
     assert sum(one.episode.is_written) <= environment.dialogue.config.turn_tokens_max
-
-
-@pytest.fixture
-def dictated(monkeypatch, environment):
-    """All rows write the same turns, token by token; log-probabilities stay the model's own."""
-
-    def dictate(*turns):
-        ids = [
-            token
-            for turn in turns
-            for token in environment.dialogue.written(render(turn, environment.dialogue.dialect))
-        ]
-        waiting = iter(ids)
-        draw = trainer.rollout.local.draw
-
-        def forced(hidden, weight, banned, temperature, noise):
-            token = torch.full((len(hidden),), next(waiting))
-            logits = (hidden @ weight.T / temperature).masked_fill(banned, -torch.inf)
-            scores = logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
-            return Drawn(token, scores, draw(hidden, weight, banned, temperature, noise).entropies)
-
-        monkeypatch.setattr(trainer.rollout.local, "draw", forced)
-        return ids
-
-    return dictate
 
 
 def test_episodes_of_several_looks_go_on_from_what_they_were_shown(exact, environment, scene_of, dictated):
@@ -87,3 +69,4 @@ def test_episodes_of_several_looks_go_on_from_what_they_were_shown(exact, enviro
     first, _, second, _ = rolled
     assert first.episode.images[1].key != second.episode.images[1].key
     assert not engine._rows  # every row was given back
+    assert not engine._features  # and with the last of them, what the images looked like

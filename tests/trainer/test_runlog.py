@@ -49,7 +49,7 @@ def test_what_an_older_run_did_not_record_is_refused_too(about, log):
         log.check(about)
 
 
-@pytest.mark.parametrize("text", [None, "", '{"recipe": {', "[1"])
+@pytest.mark.parametrize("text", [None, "", '{"recipe": {', "[1", "[1]"])
 def test_no_run_is_no_run(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
@@ -77,6 +77,7 @@ LINES = [{"step": step, "loss": 0.1 + step / 7, "note": None} for step in range(
         ("\0\0\0\0\n", "blocks that a crash left empty"),
         ('7\n{"step": 5}\n', "a line that is no step, and what follows it"),
         ("\xff\xfe{", "bytes that are no text"),
+        ('{"step": "4"}\n', "a step that is no number"),
     ],
 )
 def test_a_torn_end_is_forgotten_and_whole_lines_keep_their_bytes(log, tail, what):

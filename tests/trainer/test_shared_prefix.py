@@ -1,13 +1,15 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import trainer.shared_prefix
 from schemas.errors import InputError, TrainingError
 from trainer.batched import score_rows
-from trainer.sequences import TokenRow
+from trainer.sequences import Scores, TokenRow
 from trainer.shared_prefix import group_backward, group_scores, micro_batches, self_check
 
 MOST = [8192, 60, 1]  # tokens per micro-batch: the whole group, two or three parts, row by row
@@ -161,6 +163,26 @@ def test_the_self_check_refuses_what_is_not_equal(exact, group, monkeypatch):
 
     monkeypatch.setattr("trainer.shared_prefix.collate", one_off)
     with pytest.raises(TrainingError, match="differ"):
+        self_check(exact, rows, 1e-6)
+
+
+@pytest.mark.parametrize("spoilt", ["a log-probability", "a gradient", "one gradient too many"])
+def test_the_self_check_takes_no_number_for_granted(exact, group, monkeypatch, spoilt):
+    """NaN is neither above nor below the tolerance, and a plain maximum loses it behind another number."""
+    rows, probed, ways = group(3), trainer.shared_prefix._probe, []
+
+    def probe(trained, backward):
+        scores, grads = probed(trained, backward)
+        ways.append(grads)
+        last = list(grads)[-1]
+        if spoilt == "a log-probability":
+            return [*scores[:-1], Scores(scores[-1].logprobs * math.nan, scores[-1].entropies)], grads
+        if spoilt == "a gradient":
+            return scores, grads | {last: grads[last] * math.nan}
+        return scores, grads | ({"extra": grads[last]} if len(ways) == 2 else {})
+
+    monkeypatch.setattr(trainer.shared_prefix, "_probe", probe)
+    with pytest.raises(TrainingError, match="differ by nan" if "many" not in spoilt else "differ"):
         self_check(exact, rows, 1e-6)
 
 

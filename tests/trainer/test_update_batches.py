@@ -13,3 +13,8 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, most):
     batches = _batches(order, lengths, most)
     assert [index for batch in batches for index in batch] == order
     assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= most for batch in batches)
+
+
+def test_rows_share_a_batch_while_they_fit():
+    assert _batches([0, 1, 2], [2, 2, 3], 6) == [[0, 1], [2]]  # three rows would be padded to nine tokens
+    assert _batches([0, 1, 2], [2, 2, 3], 9) == [[0, 1, 2]]

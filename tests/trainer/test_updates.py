@@ -48,7 +48,7 @@ def parts_of(environment, episode):
     """(ids, whether the policy wrote them), from what was said alone."""
     dialogue, scene = environment.dialogue, episode.scene
     fresh = environment.start(scene, episode.stream, "again")
-    parts = [(dialogue.prompt(scene.question, [scene.encoded]).ids, False)]
+    parts = [(dialogue.prompt(scene.question, scene.encoded).ids, False)]
     for text in episode.turns:
         turn = dialogue.written(text)
         parts.append((turn, True))

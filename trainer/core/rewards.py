@@ -1,6 +1,6 @@
 """The MedEyes reward: accuracy, grammar and diversity of looks, weighed 0.7 / 0.2 / 0.1.
 
-Takes two verdicts (the answer judge's and the strict parser's) and the executed boxes; it
+Takes two verdicts (the answer judge's and the strict parser's) and the executed looks; it
 judges no answer and parses no text itself. Only diversity is partial credit.
 """
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from schemas.boxes import Box, iou
+
+Look = tuple[int, Box]  # which of the question's images, and the box on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +49,39 @@ class Reward:
     diversity: float  # in [0, 1]
 
 
-def n_unique(boxes: Sequence[Box], iou_max: float) -> int:
-    """Greedy count in order of looking: a box is new when its IoU with every box kept so far is < `iou_max`."""
-    kept: list[Box] = []
-    for box in boxes:
-        if all(iou(box, other) < iou_max for other in kept):
-            kept.append(box)
+def overlap(look: Look, other: Look) -> float:
+    """IoU of two looks; those on different images have nothing in common."""
+    return iou(look[1], other[1]) if look[0] == other[0] else 0.0
+
+
+def n_unique(looks: Sequence[Look], iou_max: float) -> int:
+    """Greedy count in order of looking: a look is new when its IoU with every look kept so far is < `iou_max`."""
+    kept: list[Look] = []
+    for look in looks:
+        if all(overlap(look, other) < iou_max for other in kept):
+            kept.append(look)
     return len(kept)
 
 
-def diversity(boxes: Sequence[Box], config: RewardConfig) -> float:
+def diversity(looks: Sequence[Look], config: RewardConfig) -> float:
     """r_div = ½·min(n_unique, T_max)/T_max + ½·(share of pairs with IoU < iou_max), in [0, 1].
 
-    The pair term is 0 for fewer than two boxes. Both terms are the paper's, the bounding is ours.
+    The pair term is 0 for fewer than two looks. Both terms are the paper's, the bounding is ours.
     """
-    count_term = min(n_unique(boxes, config.iou_max), config.looks_max) / config.looks_max
-    pairs = list(combinations(boxes, 2))
-    pair_term = sum(iou(a, b) < config.iou_max for a, b in pairs) / len(pairs) if pairs else 0.0
+    count_term = min(n_unique(looks, config.iou_max), config.looks_max) / config.looks_max
+    pairs = list(combinations(looks, 2))
+    pair_term = sum(overlap(a, b) < config.iou_max for a, b in pairs) / len(pairs) if pairs else 0.0
     return 0.5 * count_term + 0.5 * pair_term
 
 
-def reward(is_correct: bool | None, is_grammatical: bool, boxes: Sequence[Box], config: RewardConfig) -> Reward:
+def reward(is_correct: bool | None, is_grammatical: bool, looks: Sequence[Look], config: RewardConfig) -> Reward:
     """R = 0.7·r_acc + 0.2·r_grammar + 0.1·r_div.
 
     `is_correct` is None when nobody can judge the answer: the total is then NaN, which
     `advantages` leaves out of every statistic and gives advantage 0.
     """
     accuracy = math.nan if is_correct is None else float(is_correct)
-    grammar, looked = float(is_grammatical), diversity(boxes, config)
+    grammar, looked = float(is_grammatical), diversity(looks, config)
     paid = looked * accuracy if config.gate_diversity else looked
     terms = (config.weight_accuracy * accuracy, config.weight_grammar * grammar, config.weight_diversity * paid)
     return Reward(math.fsum(terms), accuracy, grammar, looked)  # fsum: 0.7 + 0.2 + 0.1 is 1, not 1 − 1 ulp

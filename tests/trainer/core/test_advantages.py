@@ -113,6 +113,11 @@ def test_modes_on_wrong_rollouts_and_right_experts(mode, divides, policy_expecte
     assert result.is_degenerate_expert is (mode == "decoupled")  # elsewhere the fallback decides nothing
 
 
+def test_a_policy_baseline_without_a_policy_is_no_baseline():
+    _, _, expert = group([], [WRONG, RIGHT], replace(DEFAULT, mode="policy_baseline"))
+    assert expert == (0.0, 0.0)
+
+
 def test_policy_baseline_scales_experts_by_the_spread_of_the_policy():
     _, policy, expert = group([WRONG, RIGHT], [RIGHT, RIGHT, 0.9], replace(DEFAULT, mode="policy_baseline"))
     assert policy == pytest.approx([-0.4 / 0.4001, 0.4 / 0.4001])

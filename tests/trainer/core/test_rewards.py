@@ -4,17 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.core.rewards import Reward, RewardConfig, diversity, n_unique, reward
+from trainer.core.rewards import Reward, RewardConfig, diversity, n_unique, overlap, reward
 
 PAPER = RewardConfig()
-A, B, C, D, E = ((100.0 * i, 0.0, 100.0 * i + 50.0, 50.0) for i in range(5))  # five disjoint boxes
-HALF_OF_A = (0.0, 0.0, 25.0, 50.0)  # IoU with A is exactly ½: not below the threshold
-CHAIN = [(0.0, 0.0, 10.0, 10.0), (2.0, 0.0, 12.0, 10.0), (4.0, 0.0, 14.0, 10.0)]  # IoU ⅔ to the next, 3/7 end to end
+A, B, C, D, E = ((0, (100.0 * i, 0.0, 100.0 * i + 50.0, 50.0)) for i in range(5))  # five disjoint boxes of one image
+HALF_OF_A = (0, (0.0, 0.0, 25.0, 50.0))  # IoU with A is exactly ½: not below the threshold
+CHAIN = [(0, (start, 0.0, start + 10.0, 10.0)) for start in (0.0, 2.0, 4.0)]  # IoU ⅔ to the next, 3/7 end to end
 
 edges = st.integers(0, 40)
-boxes = st.lists(
-    st.tuples(edges, edges, edges, edges).map(lambda b: (b[0], b[1], b[0] + b[2] + 1.0, b[1] + b[3] + 1.0)), max_size=7
-)
+boxes = st.tuples(edges, edges, edges, edges).map(lambda b: (b[0], b[1], b[0] + b[2] + 1.0, b[1] + b[3] + 1.0))
+looks = st.lists(st.tuples(st.integers(0, 2), boxes), max_size=7)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +34,16 @@ boxes = st.lists(
 )
 def test_diversity(looked, expected):
     assert diversity(looked, PAPER) == pytest.approx(expected, abs=1e-15)
+
+
+def test_looks_on_different_images_never_overlap():
+    """The same box four times: on one image one region, on four images four."""
+    everywhere = [(image, A[1]) for image in range(4)]
+    assert overlap(A, A) == 1.0
+    assert overlap(*everywhere[:2]) == 0.0
+    assert diversity(everywhere, PAPER) == 1.0
+    assert diversity([*everywhere[:2], A], PAPER) == diversity([A, B, A], PAPER)
+    assert n_unique([A, (1, A[1]), HALF_OF_A, (1, HALF_OF_A[1])], 0.5) == 2
 
 
 def test_fewer_looks_allowed_make_each_worth_more():
@@ -87,7 +96,7 @@ def test_the_gate_pays_diversity_only_for_right_answers_and_still_logs_it():
 
 
 @settings(max_examples=60, deadline=None)
-@given(boxes, st.sampled_from([True, False]), st.booleans(), st.booleans())
+@given(looks, st.sampled_from([True, False]), st.booleans(), st.booleans())
 def test_rewards_stay_in_the_unit_interval(looked, is_correct, is_grammatical, gate):
     paid = reward(is_correct, is_grammatical, looked, RewardConfig(gate_diversity=gate))
     assert 0.0 <= paid.diversity <= 1.0
@@ -95,16 +104,16 @@ def test_rewards_stay_in_the_unit_interval(looked, is_correct, is_grammatical, g
 
 
 @settings(max_examples=60, deadline=None)
-@given(boxes, st.integers(0, 6))
+@given(looks, st.integers(0, 6))
 def test_repeating_a_look_is_no_new_region(looked, which):
     if looked:
         assert n_unique([*looked, looked[which % len(looked)]], 0.5) == n_unique(looked, 0.5)
 
 
 @settings(max_examples=40, deadline=None)
-@given(boxes, st.integers(-3, 3), st.integers(-50, 50))
+@given(looks, st.integers(-3, 3), st.integers(-50, 50))
 def test_diversity_ignores_scale_and_place(looked, power, shift):
-    moved = [tuple((x + shift) * 2.0**power for x in box) for box in looked]  # exact in binary
+    moved = [(image, tuple((x + shift) * 2.0**power for x in box)) for image, box in looked]  # exact in binary
     assert diversity(moved, PAPER) == diversity(looked, PAPER)
 
 
