@@ -9,6 +9,7 @@ from schemas.experts import Expert
 
 EXPERTS = {  # name -> module, class; a class is a frozen dataclass of its settings
     "annotations": ("annotations", "AnnotationsExpert"),
+    "openai": ("openai", "OpenAIExpert"),
     "saliency": ("saliency", "SaliencyExpert"),
 }
 

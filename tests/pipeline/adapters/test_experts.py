@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.adapters.experts.annotations import AnnotationsExpert, visibility
 from pipeline.adapters.experts.registry import make_expert
 from pipeline.adapters.experts.saliency import SaliencyExpert
-from pipeline.core.hunt import SearchConfig, SearchItem
+from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.phantom import phantom
 from pipeline.core.search import search
 from schemas.boxes import clamp, grow
@@ -82,6 +82,36 @@ def test_annotations_are_those_of_the_image_asked_about_and_inside_it():
     assert [(each.label, each.box_xyxy_px) for each in scan(AnnotationsExpert(), asked).candidates] == [
         ("edge", (430.0, 0.0, 448.0, 50.0))
     ]
+
+
+def test_an_image_that_a_question_has_twice_bears_the_marks_of_both_wherever_it_is_asked_about():
+    image, regions = Image.new("L", (448, 448)), (NODULE, replace(NODULE, image=1, label="second"))
+    asked = question(image_ids=("image0", "image0"), regions=regions)
+    told = AnnotationsExpert().answer([Ask(asked, "image0", image, Scan(image=index)) for index in (0, 1)])
+    assert [each.label for each in told[0].candidates] == ["nodule", "second"]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("name", ["annotations", "saliency"])
+def test_shipped_experts_search_several_images_by_the_rules(name):
+    made = [phantom(0, index, "L2", side) for index, side in ((5, 224), (6, 112), (7, 448))]
+    regions = tuple(
+        Region(each.box_xyxy_px, each.label, each.provenance, image)
+        for image, one in enumerate(made)
+        for each in one.regions
+    )
+    images = [Image.fromarray(one.pixels) for one in made]
+    shown = tuple(SearchImage(f"image{i}", image.size, lambda image=image: image) for i, image in enumerate(images))
+    ids = tuple(each.image_id for each in shown)
+    item = SearchItem(question(question="Is there a nodule?", image_ids=ids, regions=regions), shown)
+    config = SearchConfig(origins=("scan_only", "drill_only", "random"))
+    found = search([item], make_expert(name, {}), config, source="p", seed=0)
+    assert not found.rejects
+    for row in found.trajectories:
+        assert row.origin == "random" or problems(row, list(item.sizes)) == []
+        if name == "annotations" and row.origin == "grn":
+            marked = {(box.box_xyxy_px, box.image) for box in regions}
+            assert {(box.box_xyxy_px, box.image) for box in row.regions} == marked
 
 
 def test_an_image_without_annotations_gives_nothing_and_no_confidence():
@@ -158,12 +188,18 @@ def test_shipped_experts_search_a_phantom_by_the_rules(name):
     image = Image.fromarray(made.pixels)
     config = SearchConfig(origins=("scan_only", "drill_only", "random"))
     results = [
-        search([SearchItem(asked, "image0", image, image.size)], make_expert(name, {}), config, source="p", seed=0)
+        search(
+            [SearchItem(asked, (SearchImage("image0", image.size, lambda: image),))],
+            make_expert(name, {}),
+            config,
+            source="p",
+            seed=0,
+        )
         for _ in range(2)
     ]
     assert results[0] == results[1]
     assert not results[0].rejects
-    assert all(row.origin == "random" or problems(row, image.size) == [] for row in results[0].trajectories)
+    assert all(row.origin == "random" or problems(row, [image.size]) == [] for row in results[0].trajectories)
 
 
 def test_the_annotations_expert_looks_first_at_the_finding_on_the_side_asked_about():
@@ -187,7 +223,7 @@ def test_experts_are_made_by_name_with_their_settings():
 @pytest.mark.parametrize(
     ("name", "given_settings", "says"),
     [
-        ("oracle", {}, "annotations, saliency"),
+        ("oracle", {}, "take one of annotations"),
         ("saliency", {"view_px": 112}, "view_px"),
         ("annotations", {"view_px": 0}, "view_px"),
         ("annotations", {"view_px": "big"}, "view_px"),

@@ -1,0 +1,53 @@
+"""Where a remote expert lives and the key it wants: a plain http(s) address, a key from the environment alone.
+
+An address that holds a password or a query is refused, because addresses stand in error messages. A key is never a
+setting, so it can reach no manifest.
+"""
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import httpx2
+
+from schemas.errors import UsageError
+
+KEY = "FOVEA_EXPERT_API_KEY"
+OPENAI_KEY, OPENAI_HOST = "OPENAI_API_KEY", "api.openai.com"
+
+
+def checked_address(url: str) -> httpx2.URL:
+    """The address without a slash at its end; UsageError, which does not repeat it, for what is none."""
+    try:
+        address = httpx2.URL(url.rstrip("/") if isinstance(url, str) else "")
+    except httpx2.InvalidURL:
+        address = httpx2.URL("")
+    if address.scheme not in ("http", "https") or not address.host or address.userinfo or address.query:
+        raise UsageError(
+            "the expert's url is no plain http or https address",
+            fix=f"like --expert-set url=http://127.0.0.1:8000/v1, with the key in the environment as {KEY}",
+        )
+    return address
+
+
+def api_key(url: str, environment: Mapping[str, str]) -> str | None:
+    """FOVEA_EXPERT_API_KEY for any address; OPENAI_API_KEY only for OpenAI's own, over https."""
+    address = checked_address(url)
+    is_openai = address.scheme == "https" and address.host == OPENAI_HOST
+    for name in (KEY, OPENAI_KEY) if is_openai else (KEY,):
+        if key := environment.get(name, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise UsageError(f"{name} holds a character that no header takes")
+            return key
+    return None
+
+
+def retry_after_s(said: str, now_s: float) -> float | None:
+    """Seconds a Retry-After header asks to wait, from a number or a date; None where it says neither."""
+    said = said.strip()
+    if said.isascii() and said.isdigit():
+        return float(said[:12])
+    try:
+        moment = parsedate_to_datetime(said)
+        return max(0.0, moment.timestamp() - now_s)  # a date without a zone is local; HTTP dates have one
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,54 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from pipeline.adapters.addresses import api_key, checked_address, retry_after_s
+from schemas.errors import UsageError
+
+OPENAI = "https://api.openai.com/v1"
+BOTH = {"FOVEA_EXPERT_API_KEY": " ours ", "OPENAI_API_KEY": "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "expected"),
+    [
+        ("http://127.0.0.1:8000/v1", BOTH, "ours"),
+        ("http://127.0.0.1:8000/v1", {"OPENAI_API_KEY": "theirs"}, None),
+        (OPENAI, BOTH, "ours"),
+        (OPENAI, {"OPENAI_API_KEY": "theirs"}, "theirs"),
+        ("http://api.openai.com/v1", {"OPENAI_API_KEY": "theirs"}, None),
+        ("https://api.openai.com.example.org/v1", {"OPENAI_API_KEY": "theirs"}, None),
+        (OPENAI, {"FOVEA_EXPERT_API_KEY": "  "}, None),
+    ],
+)
+def test_a_key_goes_only_where_it_belongs(url, environment, expected):
+    assert api_key(url, environment) == expected
+
+
+def test_a_key_that_no_header_takes_is_refused_without_being_told():
+    with pytest.raises(UsageError) as raised:
+        api_key(OPENAI, {"OPENAI_API_KEY": "sk-sécret\n"})
+    assert "OPENAI_API_KEY" in str(raised.value)
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8000", "ftp://x/v1", "http://", "http://me:secret@x/v1", "https://x/v1?key=secret", None]
+)
+def test_an_address_with_a_secret_or_no_address_is_refused(url):
+    with pytest.raises(UsageError) as raised:
+        checked_address(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_ends_without_a_slash():
+    assert str(checked_address("http://127.0.0.1:8000/v1/")) == "http://127.0.0.1:8000/v1"
+
+
+def test_retry_after_is_a_number_or_a_date():
+    now = datetime.now(UTC).replace(microsecond=0)
+    in_a_minute = format_datetime(now + timedelta(seconds=60), usegmt=True)
+    yesterday = format_datetime(now - timedelta(days=1), usegmt=True)
+    told = ["7", " 0 ", in_a_minute, yesterday, "", "soon", "-5", "1.5", "Mon, 01 Jan 99999999999 00:00:00 +0000"]
+    assert [retry_after_s(each, now.timestamp()) for each in told] == [7, 0, 60, 0, *[None] * 5]
