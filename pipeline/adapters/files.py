@@ -82,7 +82,8 @@ def write_parquet(
         digest = sha256_file(fresh)
         path = folder / f"{stem}-{digest[:12]}.parquet"
         os.replace(fresh, path)
-    fsync(folder)
+    if is_published:  # a work file's name lasts with that of its completion record, which is put into the same folder
+        fsync(folder)
     return path, digest
 
 

@@ -21,7 +21,6 @@ FREQUENCIES = 16
 SIDE_MIN_PX = 5
 QUALITY_MIN = 50  # of 100: below it PDQ's authors advise against using a hash
 SET_BITS_MIN = 96  # of 256, where 128 is the rule: stripes and ramps leave most coefficients at zero, hence equal
-TAPS_AT_ONCE = 8
 PHASH_SIDE, PHASH_FREQUENCIES = 32, 8
 SHORTCUT = 3.0  # Pillow's reducing_gap: a box filter first, Lanczos on three times the wanted size
 GRAIN = 1 / 1024  # coefficients are rounded to it, so that those of a symmetric picture are zero on every machine
@@ -55,9 +54,9 @@ def content_box(grey: Grey) -> tuple[slice, slice] | None:
 
 def _inside(grey: Grey, corner: int) -> tuple[int, int] | None:
     """The first row and the first column that leave the corner's colour; None when no pixel does."""
-    if abs(int(grey[0, -1]) - corner) > BORDER_LEVELS and abs(int(grey[-1, 0]) - corner) > BORDER_LEVELS:
-        return 0, 0
     low, high = max(corner - BORDER_LEVELS, 0), min(corner + BORDER_LEVELS, 255)
+    if all((edge - np.uint8(low) > high - low).any() for edge in (grey[0], grey[:, 0])):
+        return 0, 0
     is_content = grey - np.uint8(low) > high - low  # levels below `low` wrap round
     rows = is_content.any(axis=1)
     if not rows.any():
@@ -88,12 +87,13 @@ def pdq_points(grey: Grey) -> tuple[Grid, Grid]:
 
 
 def _sampled(values: NDArray[np.number]) -> Grid:
-    """The filtered sum over rows at 64 of them, a few taps of all points at a time: [n, columns] → [64, columns]."""
+    """The filtered sum over rows at 64 of them: [n, columns] → [64, columns]; small arrays, used again for each tap."""
     total = np.zeros((SIDE, values.shape[1]), np.float32)
-    rows, weights = _taps(len(values))
-    for start in range(0, len(rows), TAPS_AT_ONCE):
-        few = slice(start, start + TAPS_AT_ONCE)
-        total += np.einsum("tp,tpc->pc", weights[few], values[rows[few]].astype(np.float32))
+    taken, weighted = np.empty(total.shape, values.dtype), np.empty_like(total)
+    for rows, weights in zip(*_taps(len(values)), strict=True):
+        np.take(values, rows, axis=0, out=taken, mode="clip")
+        np.multiply(taken, weights[:, None], out=weighted)
+        total += weighted
     return total
 
 
@@ -150,7 +150,8 @@ def _cosines(n: int, n_frequencies: int, first: int) -> NDArray[np.float64]:
 def _phash_bits(coefficients: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Coefficients above their median, the first bit first."""
     values = _rounded(coefficients)
-    return values > np.median(values)
+    low, high = np.sort(values)[values.size // 2 - 1 : values.size // 2 + 1]
+    return values > (low + high) / 2
 
 
 def _rounded(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

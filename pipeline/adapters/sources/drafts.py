@@ -20,6 +20,8 @@ from schemas.records import Finding, Image, Question, Region, Reject
 
 STAGE = "ingest"
 FILE_PROBLEMS = ("region_", "unasked_")  # error classes of rejects about a file beside the rows, not about a row
+READ_BYTES_MAX = 64 << 20
+_read: dict[Path, tuple[tuple[int, int], bytes]] = {}  # files of the shard digested last, which is read next
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -154,6 +156,7 @@ def digest(shard: SourceShard, root: Path, files: Iterable[str]) -> str:
     """sha256 over the drafts as canonical JSON and the bytes, or the absence, of each file under `root`."""
     drafts = json.dumps(shard.payload, default=_fields, sort_keys=True, separators=(",", ":"))
     whole = hashlib.sha256(drafts.encode())
+    _read.clear()
     for name in files:
         whole.update(f"\n{name!a} {_file_sha256(root / name)}".encode())
     return whole.hexdigest()
@@ -166,15 +169,30 @@ def _fields(record: Any) -> dict[str, Any]:
 
 def _file_sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        data, mark = path.read_bytes(), _mark(path)
     except OSError as error:
         return type(error).__name__
+    if len(data) + sum(len(kept) for _, kept in _read.values()) <= READ_BYTES_MAX:
+        _read[path] = mark, data
+    return hashlib.sha256(data).hexdigest()
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """What changes with a file: its time and its size."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The file, as its shard's digest has just read it if it is still the same."""
+    mark, data = _read.pop(path, (None, b""))
+    return data if mark is not None and mark == _mark(path) else path.read_bytes()
 
 
 def image_file(file: Path, path: str, group: Group, *, source: str, licence: str) -> Image | Problem:
     """The image in `file`, to be stored under the name `path`, or why there is none."""
     try:
-        data = file.read_bytes()
+        data = _bytes_of(file)
     except (FileNotFoundError, NotADirectoryError):
         return Problem("missing_image", f"no file {path}")
     except OSError as error:
