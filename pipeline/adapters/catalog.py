@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SQL = Path(__file__).parent.parent / "sql"
+SHIPPED = ("macros.sql", "views_questions.sql", "views_searches.sql")
 SCALARS = {
     pa.string(): "VARCHAR",
     pa.binary(): "BLOB",
@@ -63,7 +64,7 @@ def catalog_sql(manifest: Manifest, root: str = "") -> str:
         "-- plain duckdb: cd STORE && duckdb -init catalog/init.sql\n"
     )
     views = [_base_view(table, manifest, prefix) for table in TABLES.values()]
-    shipped = [(SQL / name).read_text(encoding="utf-8") for name in ("macros.sql", "views.sql")]
+    shipped = [(SQL / name).read_text(encoding="utf-8") for name in SHIPPED]
     return "\n".join([head, *views, *shipped])
 
 
