@@ -17,6 +17,7 @@ from pipeline.core.grn import NavigatorConfig
 from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.search import STAGE, SearchResult, search
 from pipeline.stages.building import Built, build, schemas_of
+from pipeline.stages.consent import FLAG, check_consent
 from pipeline.stages.reports import JsonOption, StoreOption, WorkersOption, report_build
 from schemas.errors import UsageError
 from schemas.experts import Expert
@@ -214,6 +215,7 @@ def command(
     crossing: Annotated[str, typer.Option(help="The region that crosses the mass: exclude or include.")] = "exclude",
     origins: Annotated[str, typer.Option(help="Ablations too: scan_only,drill_only,random.")] = "",
     expert_set: Annotated[list[str] | None, typer.Option(help="Setting of the expert: name=value.")] = None,
+    send_restricted: Annotated[bool, typer.Option(FLAG, help="openai: the terms of the images allow it.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Let an expert search the images of every question.
@@ -222,13 +224,16 @@ def command(
     """
     opened = Store(store)
     snapshot = opened.snapshot()
-    upstream = snapshot.slice(f"ingest/{source}/{ingest_name}").key
+    asked = snapshot.slice(f"ingest/{source}/{ingest_name}")
+    settings = _settings(expert_set or [], expert, source)
+    if "url" in dict(settings) and not send_restricted:
+        check_consent(str(dict(settings)["url"]), asked.licences)
     stage = BuildTrajectories(
         root=opened.root,
         version=snapshot.manifest.version,
-        upstream=upstream,
+        upstream=asked.key,
         expert_name=expert,
-        expert_settings=_settings(expert_set or [], expert, source),
+        expert_settings=settings,
         search=_search_config(variants, looks_max, gain_min, confident_at, mass, temperature, crossing, origins),
         seed=seed,
         slice_name=name,
