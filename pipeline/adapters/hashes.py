@@ -1,8 +1,8 @@
 """What near copies of a picture have nearly in common: PDQ and pHash of it, of its mirror image and without its border.
 
 PDQ (Facebook, "The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm", 2019) in numpy, since its
-only package has no wheel. Two box filters per axis and the sampling of 64 points are linear, so here they are one row
-of weights per point. Nothing is compared here, and a picture with too little in it has no hash.
+package has no wheel for Linux. Two box filters per axis and the sampling of 64 points are linear, so here they are one
+row of weights per point. Nothing is compared here, and a picture with too little in it has no hash.
 """
 
 from functools import lru_cache

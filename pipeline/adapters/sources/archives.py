@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from schemas.errors import InputError
 
 COPY_BYTES = 1 << 20
-BROKEN = (
+BROKEN = (  # what zipfile raises on damage, and on compression or encryption that it does not know
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,

@@ -17,6 +17,7 @@ from pipeline.adapters.sources.drafts import FILE_PROBLEMS
 from pipeline.adapters.sources.vqa_rad import VqaRad
 from schemas.errors import InputError
 from schemas.rows import to_table
+from tests.pictures import read_all
 
 
 def jpeg(tone: int) -> bytes:
@@ -69,18 +70,8 @@ def mevf(tmp_path):
     return tmp_path
 
 
-def read(source):
-    found = [source.read(shard) for shard in source.plan()]
-    images = [image for rows in found for image in rows.images]
-    questions = {item.question_id: item for rows in found for item in rows.questions}
-    rejects = {item.row_key: item for rows in found for item in rows.rejects}
-    assert len(questions) == sum(len(rows.questions) for rows in found)
-    assert len(rejects) == sum(len(rows.rejects) for rows in found)
-    return images, questions, rejects
-
-
 def test_every_row_is_a_question_or_a_reject(mevf):
-    images, questions, rejects = read(VqaRad(mevf))
+    images, questions, rejects = read_all(VqaRad(mevf))
     about_rows = {key: item for key, item in rejects.items() if not item.error_class.startswith(FILE_PROBLEMS)}
     assert len(questions) + len(about_rows) == N_ROWS
     assert {key: item.error_class for key, item in rejects.items()} == {
@@ -104,7 +95,7 @@ def test_every_row_is_a_question_or_a_reject(mevf):
 
 
 def test_a_reject_says_why_and_where_it_was(mevf):
-    _, _, rejects = read(VqaRad(mevf))
+    _, _, rejects = read_all(VqaRad(mevf))
     assert rejects["trainset.json#9"].message == "vqa-rad/1 is taken by trainset.json#0"
     assert rejects["testset.json#2"].message == "vqa-rad/2 is taken by trainset.json#1"
     assert rejects["trainset.json#5"].message == "no file images/synpic404.jpg"
@@ -115,7 +106,7 @@ def test_a_reject_says_why_and_where_it_was(mevf):
 
 
 def test_odd_cells_are_mended_in_the_open(mevf):
-    _, questions, _ = read(VqaRad(mevf))
+    _, questions, _ = read_all(VqaRad(mevf))
     counted, trimmed, choice = (questions[f"vqa-rad/{qid}"] for qid in (2, 3, 4))
     assert (counted.answer, counted.question, counted.question_type) == ("4", "How many masses?", "COUNT")
     assert (trimmed.answer, trimmed.phrase_type, trimmed.question_type) == ("no", "para", "PRES")
@@ -125,7 +116,7 @@ def test_odd_cells_are_mended_in_the_open(mevf):
 
 
 def test_unasked_images_stay_and_copies_share_one_id(mevf):
-    images, questions, _ = read(VqaRad(mevf))
+    images, questions, _ = read_all(VqaRad(mevf))
     by_path = {image.path: image for image in images}
     assert list(by_path) == ["images/copy.jpg", "images/synpic2.jpg", "images/synpic10.jpg", "images/unasked.jpg"]
     assert by_path["images/copy.jpg"].image_id == by_path["images/synpic2.jpg"].image_id
@@ -135,8 +126,8 @@ def test_unasked_images_stay_and_copies_share_one_id(mevf):
 
 
 def test_frames_can_be_left_out(mevf):
-    _, kept, rejects = read(VqaRad(mevf))
-    _, fewer, same_rejects = read(VqaRad(mevf, frames=False))
+    _, kept, rejects = read_all(VqaRad(mevf))
+    _, fewer, same_rejects = read_all(VqaRad(mevf, frames=False))
     assert kept.keys() - fewer.keys() == {"vqa-rad/5"}
     assert same_rejects == rejects
     assert VqaRad(mevf).config() != VqaRad(mevf, frames=False).config()
@@ -180,7 +171,7 @@ def test_osf_rows_name_their_own_split(tmp_path, mevf):
         row("4", phrase_type="Test_paraphrase", **extra),
     ]
     (osf / "VQA_RAD Dataset Public.json").write_text(json.dumps(rows), encoding="utf-8")
-    images, questions, _ = read(VqaRad(osf))
+    images, questions, _ = read_all(VqaRad(osf))
     assert [item.split for item in questions.values()] == ["train", "test", "test", "test"]
     assert [item.phrase_type for item in questions.values()] == ["freeform", "freeform", "para", "para"]
     assert images[0].path == "VQA_RAD Image Folder/copy.jpg"
@@ -210,7 +201,7 @@ def hub(tmp_path):
 
 @pytest.mark.parametrize("root", [".", "data"])
 def test_hub_rows_share_the_images_they_repeat(hub, root):
-    images, questions, rejects = read(VqaRad(hub / root))
+    images, questions, rejects = read_all(VqaRad(hub / root))
     assert {name: item.answer for name, item in questions.items()} == {
         "vqa-rad/hf-train-0": "yes",
         "vqa-rad/hf-train-1": "left",
@@ -288,7 +279,7 @@ def test_revision_is_raised_when_records_change(tmp_path):
         (tmp_path / "images" / name).write_bytes(write_png(np.full((4, 5), len(name), np.uint8)))
     (tmp_path / "trainset.json").write_text(json.dumps(TRAIN))
     (tmp_path / "testset.json").write_text(json.dumps(TEST))
-    images, questions, rejects = read(VqaRad(tmp_path))
+    images, questions, rejects = read_all(VqaRad(tmp_path))
     what = [asdict(item) for item in (*questions.values(), *rejects.values())]
     what += [[image.image_id, image.pixel_sha256, image.path] for image in images]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]

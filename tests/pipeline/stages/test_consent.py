@@ -26,11 +26,13 @@ def test_others_may_see_what_may_be_passed_on(url):
             check_consent(url, ["CC0-1.0", licence])
 
 
-def test_the_command_asks_before_anything_is_sent(own_store):
+@pytest.mark.parametrize(("flag", "code"), [((), 2), (("--send-restricted",), 1)])
+def test_the_command_asks_before_anything_is_sent(own_store, flag, code):
+    """With the flag it goes on, to a server that there is not."""
     commit(own_store, lambda before: replace(before, licences=(HELD,)), INGEST)
-    told = ("url=http://10.255.255.1/v1", "model=seer", "coordinates=absolute")
+    told = ("url=http://model.invalid/v1", "model=seer", "coordinates=absolute", "tries=1")
     options = [each for setting in told for each in ("--expert-set", setting)]
-    made = fovea("build-trajectories", "--store", own_store.root, "--source", "drawn", "--expert", "openai", *options)
-    assert made.returncode == 2
-    assert f"images under {HELD} would be sent to 10.255.255.1" in made.stderr
-    assert "--send-restricted" in made.stderr
+    line = ("build-trajectories", "--store", own_store.root, "--source", "drawn", "--expert", "openai", *options, *flag)
+    made = fovea(*line)
+    assert (made.returncode, made.stderr.count("Traceback")) == (code, 0), made.stderr
+    assert (f"images under {HELD} would be sent to model.invalid" in made.stderr) == (not flag)
