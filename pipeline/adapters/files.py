@@ -5,7 +5,7 @@ Temporary files live in `work/tmp/` on the same file system, so that a killed pr
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,20 +66,20 @@ def replace(root: Path, path: Path, data: bytes) -> None:
 
 
 def write_parquet(
-    root: Path, folder: Path, stem: str, data: pa.Table, *, is_published: bool = True
+    root: Path, folder: Path, stem: str, table: Table, runs: Iterable[pa.Table], *, is_published: bool = True
 ) -> tuple[Path, str]:
-    """Write `data` as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes.
+    """Write runs of rows as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes.
 
-    Content-defined chunks are for files that are published: uploads of grown ones then share most of their chunks.
+    A row group is in memory at a time.
     """
-    table = TABLES[data.schema.metadata[b"fovea.table"].decode()]
-    check(table, data, where=folder)
     with temporary(root) as fresh:
-        folder.mkdir(parents=True, exist_ok=True)
-        chunks = CHUNKS if is_published else False
-        pq.write_table(data, fresh, **_settings(table), use_content_defined_chunking=chunks)
+        with pq.ParquetWriter(fresh, table.schema, **_settings(table, is_published)) as writer:
+            for group in _row_groups(runs, table.row_group_rows):
+                check(table, group, where=folder)
+                writer.write_table(group, table.row_group_rows)
         fsync(fresh)
         digest = sha256_file(fresh)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem}-{digest[:12]}.parquet"
         os.replace(fresh, path)
     if is_published:  # a work file's name lasts with that of its completion record, which is put into the same folder
@@ -87,20 +87,38 @@ def write_parquet(
     return path, digest
 
 
-def _settings(table: Table) -> dict[str, object]:
-    """zstd 3, page index, byte-stream-split floats, bloom filters on ids; images stay as they are."""
+def _row_groups(runs: Iterable[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+    """The same rows, `n_rows` at a time; the last ones may be fewer."""
+    waiting: list[pa.Table] = []
+    for run in runs:
+        waiting.append(run)
+        while sum(one.num_rows for one in waiting) >= n_rows:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, n_rows)
+            waiting = [joined.slice(n_rows)]
+    if any(one.num_rows for one in waiting):
+        yield pa.concat_tables(waiting)
+
+
+def _settings(table: Table, is_published: bool) -> dict[str, object]:
+    """zstd 3 and byte-stream-split floats; images stay as they are.
+
+    What is published has a page index, page checksums, bloom filters on ids and content-defined chunks, so that uploads
+    of grown files share most of theirs. A work file is read whole and once, against its sha256; images lie in their
+    file byte for byte, where an upload finds its own chunks.
+    """
     floats = {leaf: "BYTE_STREAM_SPLIT" for column in table.columns if (leaf := _float_leaf(column.name, column.type))}
     bloom = {"ndv": table.row_group_rows, "fpp": 0.05}  # pyarrow's own guess reserves megabytes per row group
     binary = any(pa.types.is_struct(column.type) for column in table.columns)
     return {
         "compression": "none" if binary else "zstd",
         "compression_level": None if binary else 3,
-        "row_group_size": table.row_group_rows,
         "use_dictionary": list(table.dictionary),
         "column_encoding": floats or None,
-        "bloom_filter_options": dict.fromkeys(table.ids, bloom) or None,
-        "write_page_index": True,
-        "write_page_checksum": True,
+        "bloom_filter_options": (is_published and dict.fromkeys(table.ids, bloom)) or None,
+        "write_page_index": is_published,
+        "write_page_checksum": is_published,
+        "use_content_defined_chunking": CHUNKS if is_published and not binary else False,
     }
 
 

@@ -91,7 +91,7 @@ def _sampled(values: NDArray[np.number]) -> Grid:
     total = np.zeros((SIDE, values.shape[1]), np.float32)
     taken, weighted = np.empty(total.shape, values.dtype), np.empty_like(total)
     for rows, weights in zip(*_taps(len(values)), strict=True):
-        np.take(values, rows, axis=0, out=taken, mode="clip")
+        values.take(rows, axis=0, out=taken, mode="clip")
         np.multiply(taken, weights[:, None], out=weighted)
         total += weighted
     return total

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import accumulate, count
 from pathlib import Path
 
@@ -92,11 +93,11 @@ class _Run:
         named = [self.entries[index].named for index in where]
         return sha256_of([first - self.starts[where.start], last - first, named])
 
-    def read(self, first: int, last: int) -> pa.Table:
-        where = self.shards(first, last)
-        joined = pa.concat_tables(_rows(self.root, self.entries[index]) for index in where)
-        joined = joined.replace_schema_metadata(TABLES[self.table].schema.metadata)
-        return joined.slice(first - self.starts[where.start], last - first)
+    def read(self, first: int, last: int) -> Iterator[pa.Table]:
+        """Rows [first, last), a shard at a time."""
+        for index in self.shards(first, last):
+            start, rows = self.starts[index], _rows(self.root, self.entries[index])
+            yield rows.slice(max(0, first - start), last - max(first, start))
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of the rows not yet packed, each at most PART_BYTES of work files but at least one shard."""
@@ -136,23 +137,24 @@ def _stands(run: _Run, part: Part) -> bool:
     if sha256_file(path) != part.sha256:
         return False
     old = pq.ParquetFile(path).read()
-    return old.schema.equals(TABLES[run.table].schema) and old.equals(run.read(first, last))
+    return old.schema.equals(TABLES[run.table].schema) and old.equals(pa.concat_tables(run.read(first, last)))
 
 
 def _write(number: int, run: _Run, first: int, last: int) -> Part:
-    data = run.read(first, last)
-    path, digest = write_parquet(run.root, run.root / "data" / run.table / run.split, f"part-{number:05d}", data)
+    folder, stem = run.root / "data" / run.table / run.split, f"part-{number:05d}"
+    path, digest = write_parquet(run.root, folder, stem, TABLES[run.table], run.read(first, last))
     where = path.relative_to(run.root).as_posix()
     size = path.stat().st_size
-    return Part(where, run.table, run.split, digest, size, data.num_rows, run.digest(first, last))
+    return Part(where, run.table, run.split, digest, size, last - first, run.digest(first, last))
 
 
 def _rows(root: Path, entry: _Entry) -> pa.Table:
     """The wanted rows of a work file; DigestError unless it is as it was recorded, since they are to be published."""
     path = root / entry.file.path
-    if not path.is_file() or sha256_file(path) != entry.file.sha256:
+    data = path.read_bytes() if path.is_file() else b""
+    if sha256(data).hexdigest() != entry.file.sha256:
         raise _damaged(path)
-    table = pq.ParquetFile(path, memory_map=True).read()
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
     return table if entry.keep is None else table.filter(pa.array(entry.keep))
 
 

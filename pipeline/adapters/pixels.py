@@ -78,12 +78,19 @@ def grey_levels(image: Pillow.Image) -> NDArray[np.uint8]:
 
 
 def stored_image(
-    data: bytes, path: str, *, source: str, licence: str, modality: str | None, where: object = None
+    data: bytes,
+    path: str,
+    *,
+    source: str,
+    licence: str,
+    modality: str | None,
+    where: object = None,
+    sha256: str | None = None,
 ) -> Image:
-    """The record of an image file as it will be stored, byte for byte."""
+    """The record of an image file as it will be stored, byte for byte; `sha256` of the bytes where it is known."""
     picture = decode(data, where=where or path)
     return Image(
-        image_id=hashlib.sha256(data).hexdigest(),
+        image_id=sha256 or hashlib.sha256(data).hexdigest(),
         data=data,
         path=path,
         width=picture.width,

@@ -112,7 +112,9 @@ def _write(root: Path, stage: Stage, mark: str, output: Output) -> list[WorkFile
     for (table, split), data in sorted(output.items()):
         if data.num_rows:
             stem = f"{mark[:32]}-{table}-{split}"
-            path, digest = write_parquet(root, root / "work" / stage.name, stem, data, is_published=False)
+            path, digest = write_parquet(
+                root, root / "work" / stage.name, stem, TABLES[table], [data], is_published=False
+            )
             size = path.stat().st_size
             files.append(WorkFile(str(path.relative_to(root)), table, split, digest, size, data.num_rows))
     return files

@@ -108,7 +108,7 @@ def put_slice(store: Store, key: str, tables: dict[tuple[str, str], pa.Table], i
 
 def put_part(root: Path, table: str, split: str, data: pa.Table) -> Part:
     data = data.replace_schema_metadata(TABLES[table].schema.metadata)
-    path, digest = write_parquet(root, root / "data" / table / split, "part-00000", data)
+    path, digest = write_parquet(root, root / "data" / table / split, "part-00000", TABLES[table], [data])
     where = path.relative_to(root).as_posix()
     return Part(where, table, split, digest, path.stat().st_size, data.num_rows, digest)
 

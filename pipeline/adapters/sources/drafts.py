@@ -21,7 +21,7 @@ from schemas.records import Finding, Image, Question, Region, Reject
 STAGE = "ingest"
 FILE_PROBLEMS = ("region_", "unasked_")  # error classes of rejects about a file beside the rows, not about a row
 READ_BYTES_MAX = 64 << 20
-_read: dict[Path, tuple[tuple[int, int], bytes]] = {}  # files of the shard digested last, which is read next
+_read: dict[Path, tuple[tuple[int, int], bytes, str]] = {}  # files of the shard digested last, which is read next
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -172,9 +172,10 @@ def _file_sha256(path: Path) -> str:
         data, mark = path.read_bytes(), _mark(path)
     except OSError as error:
         return type(error).__name__
-    if len(data) + sum(len(kept) for _, kept in _read.values()) <= READ_BYTES_MAX:
-        _read[path] = mark, data
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
+    if len(data) + sum(len(kept) for _, kept, _ in _read.values()) <= READ_BYTES_MAX:
+        _read[path] = mark, data, digest
+    return digest
 
 
 def _mark(path: Path) -> tuple[int, int]:
@@ -183,26 +184,28 @@ def _mark(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _bytes_of(path: Path) -> bytes:
-    """The file, as its shard's digest has just read it if it is still the same."""
-    mark, data = _read.pop(path, (None, b""))
-    return data if mark is not None and mark == _mark(path) else path.read_bytes()
+def _bytes_of(path: Path) -> tuple[bytes, str | None]:
+    """The file, and its sha256 if known, as its shard's digest has just read it if it is still the same."""
+    mark, data, digest = _read.pop(path, (None, b"", ""))
+    return (data, digest) if mark is not None and mark == _mark(path) else (path.read_bytes(), None)
 
 
 def image_file(file: Path, path: str, group: Group, *, source: str, licence: str) -> Image | Problem:
     """The image in `file`, to be stored under the name `path`, or why there is none."""
     try:
-        data = _bytes_of(file)
+        data, digest = _bytes_of(file)
     except (FileNotFoundError, NotADirectoryError):
         return Problem("missing_image", f"no file {path}")
     except OSError as error:
         return Problem("unreadable_image", f"{path}: {error.strerror}")
-    return image_of(data, path, group, source=source, licence=licence)
+    return image_of(data, path, group, source=source, licence=licence, sha256=digest)
 
 
-def image_of(data: bytes, path: str, group: Group, *, source: str, licence: str) -> Image | Problem:
+def image_of(
+    data: bytes, path: str, group: Group, *, source: str, licence: str, sha256: str | None = None
+) -> Image | Problem:
     try:
-        return stored_image(data, path, source=source, licence=licence, modality=group.modality)
+        return stored_image(data, path, source=source, licence=licence, modality=group.modality, sha256=sha256)
     except InputError as error:
         return Problem("unreadable_image", f"{path}: {error.what}")
 

@@ -51,8 +51,12 @@ def test_a_derived_file_is_replaced_whole(tmp_path: Path):
     assert leftovers(tmp_path) == []
 
 
+def write_rows(root: Path, *runs: pa.Table, folder: str = "", stem: str = "part") -> tuple[Path, str]:
+    return write_parquet(root, root / folder, stem, TABLES[runs[0].schema.metadata[b"fovea.table"].decode()], runs)
+
+
 def test_a_part_is_named_after_its_bytes(tmp_path: Path):
-    path, digest = write_parquet(tmp_path, tmp_path / "data", "part-00000", to_table("questions", QUESTIONS))
+    path, digest = write_rows(tmp_path, to_table("questions", QUESTIONS), folder="data", stem="part-00000")
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
     assert path == tmp_path / "data" / f"part-00000-{digest[:12]}.parquet"
     assert leftovers(tmp_path) == []
@@ -64,19 +68,19 @@ def test_equal_rows_give_equal_bytes_however_they_are_chunked(cuts: tuple[int, .
         whole = to_table(table, records)
         edges = [0, *cuts, len(records)]
         pieces = [whole.slice(start, end - start) for start, end in pairwise(edges)]
-        made = [write_parquet(tmp_path, tmp_path, "part", data) for data in (whole, pa.concat_tables(pieces))]
-        assert made[0] == made[1]
+        made = [write_rows(tmp_path, *runs) for runs in ([whole], [pa.concat_tables(pieces)], pieces)]
+        assert made[0] == made[1] == made[2]
 
 
-def test_rows_of_another_schema_are_refused_before_anything_is_written(tmp_path: Path):
+def test_rows_of_another_schema_are_refused_and_leave_nothing(tmp_path: Path):
     wrong = to_table("questions", QUESTIONS).drop_columns(["answer"])
     with pytest.raises(SchemaError, match="lacks column `answer`"):
-        write_parquet(tmp_path, tmp_path / "data", "part", wrong)
-    assert list(tmp_path.iterdir()) == []
+        write_parquet(tmp_path, tmp_path / "data", "part", TABLES["questions"], [wrong])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def put_part(root: Path) -> None:
-    write_parquet(root, root / "data", "part", to_table("questions", QUESTIONS))
+    write_rows(root, to_table("questions", QUESTIONS), folder="data")
 
 
 def put_record(root: Path) -> None:
@@ -110,7 +114,7 @@ def columns(path: Path) -> dict[str, pq.ColumnChunkMetaData]:
 
 def test_tables_are_laid_out_as_the_contract_says(tmp_path: Path):
     data = to_table("trajectories", searched(QUESTIONS).trajectories)
-    path, _ = write_parquet(tmp_path, tmp_path, "part", data)
+    path, _ = write_rows(tmp_path, data)
     found = columns(path)
     assert {chunk.compression for chunk in found.values()} == {"ZSTD"}
     floats = {name for name, chunk in found.items() if chunk.physical_type in ("FLOAT", "DOUBLE")}
@@ -122,7 +126,7 @@ def test_tables_are_laid_out_as_the_contract_says(tmp_path: Path):
 
 
 def test_images_stay_as_they_are_in_small_row_groups(tmp_path: Path):
-    path, _ = write_parquet(tmp_path, tmp_path, "part", to_table("images", IMAGES))
+    path, _ = write_rows(tmp_path, to_table("images", IMAGES))
     assert {chunk.compression for chunk in columns(path).values()} == {"UNCOMPRESSED"}
     footer = pq.ParquetFile(path).metadata
     assert [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] == [50, 50, 20]
@@ -130,6 +134,6 @@ def test_images_stay_as_they_are_in_small_row_groups(tmp_path: Path):
 
 
 def test_ids_have_bloom_filters(tmp_path: Path):
-    path, _ = write_parquet(tmp_path, tmp_path, "part", to_table("questions", QUESTIONS))
+    path, _ = write_rows(tmp_path, to_table("questions", QUESTIONS))
     filtered = {name for name, chunk in columns(path).items() if chunk.bloom_filter_offset is not None}
     assert filtered == set(TABLES["questions"].ids) != set()
