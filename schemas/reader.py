@@ -4,13 +4,13 @@ snapshot = Store("store").snapshot()            # newest version; or "v3", 3, or
 snapshot.read("trajectories", split="train")    # an Arrow table, its bytes checked against the manifest
 """
 
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +21,49 @@ from schemas.columns import check
 from schemas.errors import DigestError, StoreError, UsageError
 from schemas.manifest import EMPTY, Manifest, Part, Slice
 from schemas.rows import from_table
+from schemas.storage import MEND, Folder, difference
 from schemas.tables import TABLES
 
 CACHE_BYTES = 1 << 30  # of images: random access over a few thousand of them stays in memory
+MANIFESTS = "manifests"
 VERSION = re.compile(r"v([1-9][0-9]*)\.json")
 NUMBER = re.compile(r"v([0-9]{1,18})|([0-9]{1,7})")  # more digits without a v are the start of a digest
-SURROGATE = re.compile(r"[\ud800-\udfff]")
-URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=100_000)
-def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
-    return sha256_file(path)
 
 
 class Store:
-    """A folder of manifests, data and work. Opening one creates nothing."""
+    """Manifests, data and work in a folder or at a URL. Opening one creates nothing and asks nobody."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-        if URL.match(str(root)) or (self.root.exists() and not self.root.is_dir()):
-            raise UsageError(f"stores are local folders; {root} is none", fix="give another path to --store")
-        if SURROGATE.search(str(root)):  # Arrow and duckdb know only paths that are text
-            raise UsageError(f"a store cannot be at {str(root)!a}", fix="give it a name in UTF-8")
+    def __init__(self, where: str | Path | Folder) -> None:
+        self.folder = Folder.of(where)
+        if self.folder.url is None and self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"a store is a folder or a URL, and {where} is a file", fix="give another --store")
+
+    @property
+    def root(self) -> Path:
+        """The local folder of what is read and written: the store itself, or the mirror of a URL."""
+        return self.folder.root
 
     @property
     def manifests(self) -> Path:
-        return self.root / "manifests"
+        return self.root / MANIFESTS
 
     def versions(self) -> list[int]:
         """Numbers of all versions, oldest first."""
-        names = (VERSION.fullmatch(path.name) for path in self.manifests.glob("v*.json"))
+        names = map(VERSION.fullmatch, self.folder.names(MANIFESTS))
         return sorted(int(match[1]) for match in names if match)
 
     def load(self, version: int) -> Manifest:
-        path = self.manifests / f"v{version}.json"
+        where = self.folder.at(_name(version))
         try:
-            data = path.read_bytes()
+            data = self.folder.read(_name(version))
         except FileNotFoundError:
             have = ", ".join(f"v{number}" for number in self.versions()) or "none"
-            raise StoreError(f"no version v{version} here; there are: {have}", where=self.root) from None
+            raise StoreError(f"no version v{version} here; there are: {have}", where=self.folder) from None
         except OSError as error:
-            raise StoreError(f"cannot be read: {error.strerror}", where=path) from error
-        manifest = Manifest.from_bytes(data, where=path)
+            raise StoreError(f"cannot be read: {error.strerror}", where=where) from error
+        manifest = Manifest.from_bytes(data, where=where)
         if manifest.version != version:
-            raise StoreError(f"file holds version {manifest.version}", where=path, fix="restore the file from a copy")
+            raise StoreError(f"file holds version {manifest.version}", where=where, fix="restore the file from a copy")
         return manifest
 
     def head(self) -> Manifest:
@@ -82,7 +75,7 @@ class Store:
         """The newest manifest, or the one named by number, by `v3`, or by (the start of) its digest."""
         if not self.versions():
             raise StoreError(
-                "no store here", where=self.root, fix="make one: fovea ingest phantom --store " + str(self.root)
+                "no store here", where=self.folder, fix=f"make one: fovea ingest phantom --store {self.folder}"
             )
         if version is None:
             return self.head()
@@ -93,26 +86,37 @@ class Store:
         return self._by_digest(version.removeprefix("sha256:"))
 
     def _by_digest(self, digest: str) -> Manifest:
-        digests = {number: sha256_file(self.manifests / f"v{number}.json") for number in self.versions()}
+        digests = {number: sha256(self.folder.read(_name(number))).hexdigest() for number in self.versions()}
         found = [number for number, whole in digests.items() if len(digest) >= 8 and whole.startswith(digest)]
         if len(found) != 1:
             raise StoreError(
                 f"{len(found) or 'no'} versions have digest {digest!r}",
-                where=self.root,
+                where=self.folder,
                 fix="a version is v3, 3, or 8 or more digits of the sha256 of a file in manifests/",
             )
         return self.load(found[0])
 
     def snapshot(self, version: str | int | None = None) -> "Snapshot":
-        return Snapshot(self.root, self.manifest(version))
+        return Snapshot(self.folder, self.manifest(version))
+
+
+def _name(version: int) -> str:
+    return f"{MANIFESTS}/v{version}.json"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a store, ready to be read."""
+    """One version of a store, ready to be read; also of a local one by its path."""
 
-    root: Path
+    folder: Folder | Path
     manifest: Manifest
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Folder.of(self.folder))
+
+    @property
+    def root(self) -> Path:
+        return Folder.of(self.folder).root
 
     def slice(self, pattern: str) -> Slice:
         """The one slice whose key matches `pattern` (exact, or with * and ?); UsageError lists what there is."""
@@ -121,18 +125,17 @@ class Snapshot:
             return self.manifest.slices[keys[0]]
         have = ", ".join(sorted(self.manifest.slices)) or "none"
         what = f"{len(keys)} slices match {pattern!r}" if keys else f"no slice matches {pattern!r}"
-        raise UsageError(f"{what}; slices here: {', '.join(keys) or have}", where=self.root, fix="name one in full")
+        raise UsageError(f"{what}; slices here: {', '.join(keys) or have}", where=self.folder, fix="name one in full")
 
     def verified(self, part: Part) -> Path:
         """Path of a part after its size and sha256 were compared with the manifest."""
-        path = self.root / part.path
-        fix = "restore the file, or delete it and build its slice again"
+        path = Folder.of(self.folder).fetch(part)
         try:
-            stat = path.stat()
+            wrong = difference(path, part)
         except FileNotFoundError:
-            raise DigestError("file named by the manifest is missing", where=path, fix=fix) from None
-        if stat.st_size != part.bytes or _sha256_once(path, stat.st_size, stat.st_mtime_ns) != part.sha256:
-            raise DigestError(f"bytes differ from the manifest (sha256 {part.sha256[:12]}…)", where=path, fix=fix)
+            raise DigestError("file named by the manifest is missing", where=path, fix=MEND) from None
+        if wrong:
+            raise DigestError(f"bytes differ from the manifest (sha256 {part.sha256[:12]}…)", where=path, fix=MEND)
         return path
 
     def parts(self, table: str, *, split: str | None = None, slices: Sequence[str] | None = None) -> list[Part]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-StoreOption = Annotated[Path, typer.Option(help="Folder of the store.")]
+StoreOption = Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the store, or its URL: s3://, gs://.")]
 
 
 def command(

@@ -86,7 +86,7 @@ def questions_of(snapshot: Snapshot, slice_key: str, split: str) -> tuple[Questi
     """Questions of one split of one ingest slice, sorted by id; UsageError when there are none."""
     found = snapshot.records("questions", split=split, slices=[slice_key])
     if not found:
-        raise UsageError(f"slice {slice_key} has no questions in split {split}", where=snapshot.root)
+        raise UsageError(f"slice {slice_key} has no questions in split {split}", where=snapshot.folder)
     return tuple(sorted(found, key=lambda one: one.question_id))
 
 

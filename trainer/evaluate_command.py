@@ -74,7 +74,7 @@ def choose_protocol(name: str, judge_url: str | None, judge_model: str | None, j
 
 def evaluate(
     run: Path,
-    store: Path,
+    store: str | Path,
     split: str,
     checkpoint: str,
     source_slice: str | None,

@@ -26,7 +26,7 @@ SHOWN = ("loss", "policy/reward", "policy/accuracy", "expert/reward", "policy/lo
 
 
 def start(
-    store: Path,
+    store: str | Path,
     out: Path,
     recipe_name: str,
     overrides: list[str],

@@ -13,17 +13,21 @@ ATTEMPTS = 200
 def commit(store: Store, build: Callable[[Slice | None], Slice], key: str) -> tuple[Manifest, bool]:
     """Put the slice that `build` makes from its predecessor; the manifest that holds it, and whether it is new.
 
-    `build` is called again on every rebase, since the predecessor's parts may have changed. When the head already
-    holds an equal slice there is no new version.
+    `build` is called again when somebody else has committed another predecessor meanwhile, since its parts are others.
+    When the head already holds an equal slice there is no new version.
     """
+    made: tuple[Slice | None, Slice] | None = None
     for _ in range(ATTEMPTS):
         head = store.head()
-        new = build(head.slices.get(key))
-        if (old := head.slices.get(key)) is not None and old.digest == new.digest:
+        old = head.slices.get(key)
+        if made is None or made[0] != old:
+            made = old, build(old)
+        new = made[1]
+        if old is not None and old.digest == new.digest:
             return head, False
         following = head.with_slice(new)
-        if put_if_absent(store.root, store.manifests / f"v{following.version}.json", following.to_bytes()):
+        if put_if_absent(store.folder, store.manifests / f"v{following.version}.json", following.to_bytes()):
             return following, True
     raise ConflictError(
-        f"lost {ATTEMPTS} commits in a row to other builders", where=store.root, fix="run the command again"
+        f"lost {ATTEMPTS} commits in a row to other builders", where=store.folder, fix="run the command again"
     )

@@ -1,38 +1,23 @@
 """The only code that creates files in a store: temporary → fsync → atomic name. Nothing is ever rewritten in `data/`.
 
-Temporary files live in `work/tmp/` on the same file system, so that a killed process leaves rubbish only there.
+Temporary files live in `work/tmp/` on the same file system, so that a killed process leaves rubbish only there. A file
+of a store at a URL is finished here, put there, and only then named in the mirror. The first argument says where the
+store is, a path being a local one; other paths lie in the store, or in its mirror.
 """
 
 import os
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.adapters import remote
 from schemas.columns import Table, check
 from schemas.errors import StoreError
-from schemas.reader import sha256_file
-from schemas.tables import TABLES
+from schemas.storage import Folder, sha256_file, temporary
 
 CHUNKS = {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20}  # bytes
-
-
-@contextmanager
-def temporary(root: Path) -> Iterator[Path]:
-    """A path in `work/tmp/` that is gone afterwards, whatever happened, unless it was renamed."""
-    path = root / "work" / "tmp" / f"{os.getpid()}-{uuid.uuid4().hex}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield path
-    except OSError as error:
-        what = f"cannot write: {error.strerror or error}"
-        raise StoreError(what, where=error.filename or root, fix="look at free space and permissions") from error
-    finally:
-        with suppress(OSError):
-            path.unlink()
 
 
 def fsync(path: Path) -> None:
@@ -43,9 +28,13 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
-def put_if_absent(root: Path, path: Path, data: bytes) -> bool:
+def put_if_absent(where: Folder | Path, path: Path, data: bytes) -> bool:
     """Create `path` with `data` in one step; False, and nothing changed, when it exists already."""
-    with temporary(root) as fresh:
+    folder = Folder.of(where)
+    if folder.url is not None:
+        refuse_unsafe(folder)
+        return remote.create(folder, name_of(folder, path), data)
+    with temporary(folder) as fresh:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
         fsync(fresh)
@@ -57,33 +46,72 @@ def put_if_absent(root: Path, path: Path, data: bytes) -> bool:
     return True
 
 
-def replace(root: Path, path: Path, data: bytes) -> None:
+def replace(where: Folder | Path, path: Path, data: bytes) -> None:
     """Write a derived file (never one under `data/` or `manifests/`) so that readers see the old or the new whole."""
-    with temporary(root) as fresh:
+    folder = Folder.of(where)
+    if folder.url is not None:
+        refuse_unsafe(folder)
+        remote.put(folder, name_of(folder, path), data)
+        return
+    with temporary(folder) as fresh:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
         os.replace(fresh, path)
 
 
+def remove(where: Folder | Path, path: Path) -> None:
+    """Whether or not it is there."""
+    folder = Folder.of(where)
+    if folder.url is not None:
+        remote.remove(folder, name_of(folder, path))
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot delete: {error.strerror}", where=path, fix="look at permissions") from error
+
+
+def refuse_unsafe(where: Folder | Path) -> None:
+    """UsageError or StoreError, once and before the first write, where two builders could harm one another."""
+    folder = Folder.of(where)
+    if folder.url is not None:
+        remote.refuse_unsafe(folder)
+
+
+def name_of(folder: Folder, path: Path) -> str:
+    """What a path in a store, or in its mirror, is called in records and manifests."""
+    return path.relative_to(folder.root).as_posix()
+
+
 def write_parquet(
-    root: Path, folder: Path, stem: str, table: Table, runs: Iterable[pa.Table], *, is_published: bool = True
+    where: Folder | Path,
+    folder: Path,
+    stem: str,
+    table: Table,
+    runs: Iterable[pa.Table],
+    *,
+    is_published: bool = True,
 ) -> tuple[Path, str]:
     """Write runs of rows as `<folder>/<stem>-<sha12>.parquet`; its path and full sha256. Same rows give the same bytes.
 
     A row group is in memory at a time.
     """
-    with temporary(root) as fresh:
+    store = Folder.of(where)
+    with temporary(store) as fresh:
         with pq.ParquetWriter(fresh, table.schema, **_settings(table, is_published)) as writer:
             for group in _row_groups(runs, table.row_group_rows):
                 check(table, group, where=folder)
                 writer.write_table(group, table.row_group_rows)
-        fsync(fresh)
         digest = sha256_file(fresh)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem}-{digest[:12]}.parquet"
+        if store.url is None:
+            fsync(fresh)
+        else:
+            refuse_unsafe(store)
+            remote.put(store, name_of(store, path), fresh)
+        folder.mkdir(parents=True, exist_ok=True)
         os.replace(fresh, path)
-    if is_published:  # a work file's name lasts with that of its completion record, which is put into the same folder
-        fsync(folder)
+    if is_published and store.url is None:
+        fsync(folder)  # a work file's name lasts with that of its completion record, which is put into the same folder
     return path, digest
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.adapters.files import write_parquet
+from pipeline.adapters.files import name_of, write_parquet
 from pipeline.adapters.work import Receipt, WorkFile
 from schemas.errors import DigestError
 from schemas.manifest import Part, Slice, sha256_of
-from schemas.reader import sha256_file
 from schemas.records import POOL
+from schemas.storage import Folder, is_whole
 from schemas.tables import TABLES
 
 PART_BYTES = 64 << 20
@@ -49,8 +49,9 @@ class _Entry:
         return [self.fingerprint, self.file.sha256, *([] if self.keep is None else [self.keep])]
 
 
-def pack(root: Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple[Part, ...]:
+def pack(where: Folder | Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple[Part, ...]:
     """All parts of a slice, old ones kept where their rows are unchanged."""
+    store = Folder.of(where)
     entries: dict[tuple[str, str], list[_Entry]] = {}
     for receipt in receipts:
         splits = tuple(sorted({file.split for file in receipt.files} - {POOL}))
@@ -60,10 +61,10 @@ def pack(root: Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple
     parts: list[Part] = []
     for (table, split), found in sorted(entries.items()):
         lanes: dict[Lane, list[_Entry]] = {}
-        for entry in _first_copies(root, found) if table == "images" else found:
+        for entry in _first_copies(store, found) if table == "images" else found:
             lanes.setdefault(entry.lane, []).append(entry)
         old = [part for part in (before.parts if before else ()) if (part.table, part.split) == (table, split)]
-        parts += _parts([_Run(root, table, split, lane) for lane in lanes.values()], sorted(old, key=_number))
+        parts += _parts([_Run(store, table, split, lane) for lane in lanes.values()], sorted(old, key=_number))
     return tuple(parts)
 
 
@@ -71,7 +72,7 @@ def pack(root: Path, receipts: Sequence[Receipt], before: Slice | None) -> tuple
 class _Run:
     """The rows of one lane over all shards, addressed as one sequence without being read; `n_packed` are in parts."""
 
-    root: Path
+    store: Folder
     table: str
     split: str
     entries: list[_Entry]
@@ -95,8 +96,10 @@ class _Run:
 
     def read(self, first: int, last: int) -> Iterator[pa.Table]:
         """Rows [first, last), a shard at a time."""
-        for index in self.shards(first, last):
-            start, rows = self.starts[index], _rows(self.root, self.entries[index])
+        where = self.shards(first, last)
+        _fetch(self.store, self.entries[where.start : where.stop])
+        for index in where:
+            start, rows = self.starts[index], _rows(self.store, self.entries[index])
             yield rows.slice(max(0, first - start), last - max(first, start))
 
     def chunks(self) -> Iterator[tuple[int, int]]:
@@ -129,28 +132,39 @@ def _number(part: Part) -> int:
 
 def _stands(run: _Run, part: Part) -> bool:
     """Whether an old part holds exactly the next rows of a lane; its file is read only when its shards changed."""
-    first, last, path = run.n_packed, run.n_packed + part.rows, run.root / part.path
-    if last > run.n_rows or not path.is_file() or path.stat().st_size != part.bytes:
+    first, last = run.n_packed, run.n_packed + part.rows
+    if last > run.n_rows or not run.store.has([part]):
         return False
     if part.shards_sha256 == run.digest(first, last):
         return True
-    if sha256_file(path) != part.sha256:
+    try:
+        path = run.store.fetch(part)
+    except DigestError:
+        return False
+    if not is_whole(path, part):
         return False
     old = pq.ParquetFile(path).read()
     return old.schema.equals(TABLES[run.table].schema) and old.equals(pa.concat_tables(run.read(first, last)))
 
 
 def _write(number: int, run: _Run, first: int, last: int) -> Part:
-    folder, stem = run.root / "data" / run.table / run.split, f"part-{number:05d}"
-    path, digest = write_parquet(run.root, folder, stem, TABLES[run.table], run.read(first, last))
-    where = path.relative_to(run.root).as_posix()
+    folder, stem = run.store.root / "data" / run.table / run.split, f"part-{number:05d}"
+    path, digest = write_parquet(run.store, folder, stem, TABLES[run.table], run.read(first, last))
     size = path.stat().st_size
-    return Part(where, run.table, run.split, digest, size, last - first, run.digest(first, last))
+    return Part(name_of(run.store, path), run.table, run.split, digest, size, last - first, run.digest(first, last))
 
 
-def _rows(root: Path, entry: _Entry) -> pa.Table:
+def _fetch(store: Folder, entries: Sequence[_Entry]) -> None:
+    """See that work files are here."""
+    try:
+        store.fetch_all(entry.file for entry in entries)
+    except DigestError as error:
+        raise _damaged(error.where) from error
+
+
+def _rows(store: Folder, entry: _Entry) -> pa.Table:
     """The wanted rows of a work file; DigestError unless it is as it was recorded, since they are to be published."""
-    path = root / entry.file.path
+    path = store.root / entry.file.path
     data = path.read_bytes() if path.is_file() else b""
     if sha256(data).hexdigest() != entry.file.sha256:
         raise _damaged(path)
@@ -166,15 +180,16 @@ def _image_ids(path: Path) -> list[str]:
         raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> DigestError:
+def _damaged(where: object) -> DigestError:
     fix = "delete the file and run the command again: only its shard is redone"
-    return DigestError("work shard is damaged or gone", where=path, fix=fix)
+    return DigestError("work shard is damaged or gone", where=where, fix=fix)
 
 
-def _first_copies(root: Path, entries: list[_Entry]) -> Iterator[_Entry]:
+def _first_copies(store: Folder, entries: list[_Entry]) -> Iterator[_Entry]:
     """Images only once: the same bytes under two file names are kept under the first."""
     seen: set[str] = set()
+    _fetch(store, entries)
     for entry in entries:
-        ids = _image_ids(root / entry.file.path)
+        ids = _image_ids(store.root / entry.file.path)
         keep = tuple(not (image_id in seen or seen.add(image_id)) for image_id in ids)
         yield entry if all(keep) else replace(entry, keep=keep)

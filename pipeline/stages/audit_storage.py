@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from pipeline.adapters.hashes import picture_hashes
 from pipeline.adapters.pixels import decode, grey_levels, pixel_sha256
-from schemas.errors import FoveaError
+from schemas.errors import DigestError, FoveaError
 from schemas.manifest import EMPTY, Manifest, Part
-from schemas.reader import Store, sha256_file
+from schemas.reader import Store
+from schemas.storage import Folder, sha256_file
 from schemas.tables import TABLES
 
 IMAGES_AT_ONCE = 64
@@ -30,11 +31,18 @@ class Offence:
     n: int = 1
 
 
-def broken_parts(root: Path, manifest: Manifest, tick: Callable[[int], None]) -> dict[Part, Offence]:
-    """Parts that are not what the manifest names, each with the first thing wrong; `tick` gets rows covered."""
+def broken_parts(where: Folder | Path, manifest: Manifest, tick: Callable[[int], None]) -> dict[Part, Offence]:
+    """Parts that are not what the manifest names, each with the first thing wrong; `tick` gets rows covered.
+
+    Of a store at a URL each is fetched anew: what the mirror has is no witness.
+    """
     found = {}
     for _, part in manifest.parts():
-        if wrong := _wrong_part(root / part.path, part):
+        try:
+            wrong = _wrong_part(Folder.of(where).fetch(part, anew=True), part)
+        except DigestError as error:
+            wrong = error.what
+        if wrong:
             found[part] = Offence(part.path, wrong)
         tick(part.rows)
     return found

@@ -29,6 +29,7 @@ from schemas.manifest import Slice, sha256_of
 from schemas.reader import Snapshot, Store
 from schemas.records import Hashes, Image, Question, Reject
 from schemas.seeds import digest_int, shuffled
+from schemas.storage import Folder
 
 KINDS = ("blank", "noise", "shuffled")
 GREY = 128
@@ -41,7 +42,7 @@ TRUE_OF_COPIES = ("modality", "licence", "origin", "patient_key", "group_key")
 class ControlSource:
     """`of` is an ingest slice of the store in `root` at `version`."""
 
-    root: Path
+    root: Folder | Path
     version: int
     of: str
     kind: str
@@ -169,7 +170,7 @@ def control_of(store: Store, options: Mapping[str, Any]) -> ControlSource:
     if copied.inputs:
         what = f"{copied.key} is a control itself; shuffled twice, real pictures may come back"
         raise UsageError(what, fix=f"copy what it was made from: --of {next(iter(copied.inputs)).split('/')[1]}")
-    return ControlSource(store.root, snapshot.manifest.version, copied.key, **given)
+    return ControlSource(store.folder, snapshot.manifest.version, copied.key, **given)
 
 
 def _marks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -2,26 +2,33 @@
 
 Whatever is younger than the grace period stays: a builder writes parts before the manifest that names them. Manifests
 and the parts they name are never touched, and nothing is when one of them cannot be read: what it names is unknown.
-What was fetched from the Hub stays: a unit there is taken for whole while its folder stands.
+What was fetched from the Hub stays: a unit there is taken for whole while its folder stands. Of a store at a URL the
+storage is swept, by its own clock, and then the mirror of what is gone there.
 """
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.adapters.ages import AT_ONCE, Aged, Ages, ages_of, trim_mirror
+from pipeline.adapters.files import remove
 from pipeline.stages.progress import note
 from pipeline.stages.reports import JsonOption, StoreOption, print_json
-from schemas.errors import StoreError
 from schemas.reader import Store
 
-KINDS = {"part": "data that no manifest names", "temporary": "left by killed builds", "work": "private work shards"}
-NO_STAGES = ("tmp", "hub")  # folders in work/ that hold no work shards
+KINDS = {
+    "part": "data that no manifest names",
+    "temporary": "left by killed builds",
+    "work": "private work shards",
+    "calls": "answers of experts",
+}
+CALLS = "calls"  # the folder in work/ that the answers of costly experts are kept in
+NO_STAGES = ("tmp", "hub", CALLS)  # folders in work/ that hold no work shards
 SHOWN = 20
 
 
@@ -43,7 +50,7 @@ class Sweep:
     kept: tuple[Leftover, ...]
     is_deleted: bool
 
-    def to_json(self, store: Path, grace_h: float) -> dict[str, Any]:
+    def to_json(self, store: object, grace_h: float) -> dict[str, Any]:
         return {
             "store": str(store),
             "deleted": self.is_deleted,
@@ -56,58 +63,45 @@ class Sweep:
         }
 
 
-def sweep(store: Store, *, grace_s: float, delete: bool = False, with_work: bool = False) -> Sweep:
+def sweep(
+    store: Store, *, grace_s: float, delete: bool = False, with_work: bool = False, with_calls: bool = False
+) -> Sweep:
     """What may go and what is too young. With `delete`, what may go is gone afterwards."""
     store.manifest()  # a folder without manifests is no store, and its `data/` may be anybody's
-    leftovers = sorted(_leftovers(store, with_work), key=lambda one: one.path)
+    ages = ages_of(store.folder, is_exact=delete)
+    leftovers = sorted(_leftovers(store, ages, with_work, with_calls), key=lambda one: one.path)
     found = tuple(one for one in leftovers if one.age_s >= grace_s)
-    for one in found if delete else ():
-        if _age_s(store.root / one.path) >= grace_s:  # not written again in the meantime
-            _remove(store.root / one.path)
+
+    def drop(one: Leftover) -> None:
+        if ages.age_s(one.path) >= grace_s:  # not written again in the meantime
+            remove(store.folder, store.root / one.path)
+
+    if delete:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(drop, found))
+        trim_mirror(store.folder, grace_s)
     return Sweep(found, tuple(one for one in leftovers if one.age_s < grace_s), delete)
 
 
-def _leftovers(store: Store, with_work: bool) -> Iterator[Leftover]:
+def _leftovers(store: Store, ages: Ages, with_work: bool, with_calls: bool) -> Iterator[Leftover]:
     """Files are listed before the manifests are read: a part that is named in between is never taken for a leftover."""
-    files = list(_files(store.root, store.root / "data", "part"))
+    files = [Leftover(one.path, "part", one.bytes, one.age_s) for one in ages.below("data")]
     named = {os.path.normpath(part.path) for number in store.versions() for _, part in store.load(number).parts()}
     yield from (one for one in files if one.path not in named)
-    yield from _files(store.root, store.root / "work" / "tmp", "temporary")
-    for folder in sorted((store.root / "work").glob("*")) if with_work else ():
-        if folder.name not in NO_STAGES:
-            yield from _of_stage(list(_files(store.root, folder, "work")))
+    yield from (Leftover(one.path, "temporary", one.bytes, one.age_s) for one in ages.below("work/tmp"))
+    stages: dict[str, list[Aged]] = {}
+    for one in ages.below("work") if with_work or with_calls else ():
+        _, stage, *inside = one.path.split("/")
+        if inside and (with_calls if stage == CALLS else with_work and stage not in NO_STAGES):
+            stages.setdefault(stage, []).append(one)
+    for stage, found in stages.items():
+        yield from _of_stage(found, "calls" if stage == CALLS else "work")
 
 
-def _of_stage(files: list[Leftover]) -> Iterator[Leftover]:
-    """All shards of a stage are as old as its youngest: a stage that wrote lately may still be running."""
-    age_s = min((one.age_s for one in files), default=0.0)
-    yield from (Leftover(one.path, one.kind, one.bytes, age_s) for one in files)
-
-
-def _files(root: Path, folder: Path, kind: str) -> Iterator[Leftover]:
-    for where, _, names in os.walk(folder):
-        for name in names:
-            path = Path(where, name)
-            try:
-                yield Leftover(str(path.relative_to(root)), kind, path.lstat().st_size, _age_s(path))
-            except FileNotFoundError:  # renamed or removed by a builder since it was listed
-                continue
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot delete: {error.strerror}", where=path, fix="look at permissions") from error
-
-
-def _age_s(path: Path) -> float:
-    """Seconds since the file was written or got its name; negative when it is gone."""
-    try:
-        stat = path.lstat()
-    except FileNotFoundError:
-        return -1.0
-    return time.time() - max(stat.st_mtime, stat.st_ctime)
+def _of_stage(files: list[Aged], kind: str) -> Iterator[Leftover]:
+    """All files of a stage are as old as its youngest: a stage that wrote lately may still be running."""
+    age_s = min(one.age_s for one in files)
+    yield from (Leftover(one.path, kind, one.bytes, age_s) for one in files)
 
 
 def show(result: Sweep, grace_h: float) -> None:
@@ -138,13 +132,16 @@ def command(
     work: Annotated[
         bool, typer.Option("--work", help="Also records and work shards of finished builds; a rebuild then runs again.")
     ] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Also kept answers of experts; those in no slice are then asked for again.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """List what no manifest names, or remove it.
 
     Example: fovea gc --store store --delete
     """
-    result = sweep(Store(store), grace_s=3600 * grace_h, delete=delete, with_work=work)
+    result = sweep(Store(store), grace_s=3600 * grace_h, delete=delete, with_work=work, with_calls=calls)
     if json:
         print_json(result.to_json(store, grace_h))
     else:

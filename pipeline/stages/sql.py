@@ -36,7 +36,7 @@ def ask(store: Store, text: str, version: str | int | None = None) -> Answer:
     """The rows of one SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW or SUMMARIZE; UsageError for anything else."""
     import duckdb
 
-    con = connect(store, version)
+    con = connect(store, version, text)
     try:
         found = con.extract_statements(text)
         if [statement.type for statement in found] != [duckdb.StatementType.SELECT]:

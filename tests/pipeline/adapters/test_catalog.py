@@ -11,7 +11,7 @@ import pytest
 from small_stores import INGEST, asked, drawn_image, put_questions
 
 from pipeline.adapters import catalog
-from pipeline.adapters.catalog import catalog_sql, connect, duckdb_type, quoted, write_catalog
+from pipeline.adapters.catalog import catalog_sql, connect, duckdb_type, quoted, tables_of, write_catalog
 from schemas.errors import StoreError
 from schemas.manifest import EMPTY
 from schemas.reader import Store
@@ -146,3 +146,31 @@ def test_importing_it_is_light():
     code = "import pipeline.adapters.catalog, sys; sys.exit('duckdb' in sys.modules)"
     root = Path(catalog.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "tables"),
+    [
+        ("SELECT count(*) FROM steps", {"trajectories"}),
+        ("FROM Images", {"images"}),
+        ("SHOW TABLES", set()),
+        ("SELECT nonsense FROM", set()),
+        ("PIVOT images ON source USING count(*);", {"images"}),
+        ("SELECT count(*) FROM images JOIN questions USING (source)", {"images", "questions"}),
+        (
+            "WITH x AS (FROM images) SELECT x.width FROM x JOIN question_images USING (image_id)",
+            {"images", "questions"},
+        ),
+        ("SELECT 1 WHERE EXISTS (FROM choices)", {"trajectories"}),
+        ("SELECT count(*) FROM images WHERE image_id = 'x'", {"images"}),
+        ("SUMMARIZE rejects", {"rejects"}),
+        ("FROM images; FROM questions", set()),
+        ("SELECT nothing FROM images", {"images"}),
+        ("FROM images, nowhere", {"images"}),
+        ("FROM main.images", {"images"}),
+        ("FROM read_text('/etc/passwd')", set(TABLES)),  # it cannot even be planned, and says nothing of tables
+        ("SELECT (SELECT count(*) FROM rejects) FROM query('FROM questions')", {"rejects", "questions"}),
+    ],
+)
+def test_a_query_fetches_what_it_reads(query: str, tables: set[str]):
+    assert set(tables_of(query)) == tables

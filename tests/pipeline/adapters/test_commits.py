@@ -68,12 +68,25 @@ def test_a_conflict_is_rebased_on_what_came_first(tmp_path: Path):
     assert_is_one_chain(store)
 
 
+def test_what_was_packed_stands_when_somebody_commits_another_slice(tmp_path: Path):
+    store, seen = Store(tmp_path), []
+
+    def build(before: Slice | None) -> Slice:
+        seen.append(before)
+        put(store, "b", n=len(seen))
+        return slice_named("a")
+
+    manifest, is_new = commit(store, build, "stage/source/a")
+    assert (seen, is_new, set(manifest.slices)) == ([None], True, {"stage/source/a", "stage/source/b"})
+    assert_is_one_chain(store)
+
+
 def test_who_always_loses_gives_up_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(commits, "ATTEMPTS", 3)
     store, rivals = Store(tmp_path), iter(range(99))
 
     def build(before: Slice | None) -> Slice:
-        put(store, "rival", n=next(rivals))
+        put(store, "a", n=next(rivals))
         return slice_named("a")
 
     with pytest.raises(ConflictError, match="lost 3 commits in a row"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages import gc
+from pipeline.adapters import ages
 from pipeline.stages.gc import sweep
 from pipeline.stages.ingest import ingest
 from pipeline.stages.phantom_source import PhantomSource
@@ -78,7 +78,7 @@ def test_what_is_young_stays(store: Store, monkeypatch: pytest.MonkeyPatch):
     assert (young.found, len(young.kept)) == ((), len(sweep(store, grace_s=0).found))
     assert everything(store) == before
     now_s = time.time()
-    monkeypatch.setattr(gc.time, "time", lambda: now_s + DAY_S + 60)
+    monkeypatch.setattr(ages, "_disk_clock_s", lambda folder: now_s + DAY_S + 60)
     assert sweep(store, grace_s=DAY_S, delete=True).kept == ()
     assert files(store, "data/**/*") == named(store)
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_deleted_is_an_error_for_people(store: Store, monkeypatch
 
 def test_a_stage_that_wrote_lately_keeps_all_its_work(store: Store, monkeypatch: pytest.MonkeyPatch):
     now_s = time.time()
-    monkeypatch.setattr(gc.time, "time", lambda: now_s + DAY_S + 60)
+    monkeypatch.setattr(time, "time", lambda: now_s + DAY_S + 60)
     latest = store.root / "work" / "ingest" / "latest.json"
     latest.write_text("{}")
     os.utime(latest, (now_s + DAY_S, now_s + DAY_S))
@@ -195,3 +195,14 @@ def test_the_command_is_a_dry_run_until_it_is_told_to_delete(store: Store):
     assert {one["kind"] for one in told["found"]} == {"part", "temporary", "work"}
     assert not any((store.root / one["path"]).exists() for one in told["found"])
     assert files(store, "data/**/*") == named(store)
+
+
+def test_answers_of_experts_go_only_when_they_are_named(store: Store):
+    kept = store.root / "work" / "calls" / "0123456789abcdef" / "one.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"paid for")
+    sweep(store, grace_s=0, delete=True, with_work=True)
+    assert kept.is_file()
+    found = sweep(store, grace_s=0, delete=True, with_calls=True).found
+    assert [(one.kind, one.path) for one in found] == [("calls", str(kept.relative_to(store.root)))]
+    assert not kept.exists()
