@@ -1,107 +1,55 @@
-"""The local engine: maps a stage over shards, in this process or in a supervised pool of spawned ones.
+"""Where the shards of a build run: on this machine, or in Ray actors. Both leave the same bytes.
 
-A worker that dies breaks a process pool for everybody, so the pool is rebuilt and what was in flight is tried
-again, one shard at a time, until the shard that kills its worker is known. It is set aside, the others are finished,
-and then the error names it. `multiprocessing.Pool` would hang instead.
+Every engine calls the same `run_shard`, so what one has finished another finds done. A FoveaError of a shard arrives
+as itself; a shard that kills its worker is set aside and named when all others are finished.
 """
 
-import os
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from functools import lru_cache
-from multiprocessing import get_context, parent_process
-from pathlib import Path
-from threading import Thread
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.adapters.work import Receipt, Shard, Stage, run_shard
-from schemas.errors import FoveaError
+from pipeline.adapters import engine_local
+from pipeline.adapters.engine_job import Job, Progress
+from pipeline.adapters.work import Receipt, Shard, Stage
+from schemas.errors import UsageError
 
-ATTEMPTS = 3
-POISONED_MAX = 3  # when more shards than this kill their worker, it is the machine
-Progress = Callable[[Receipt, Shard], None]
+KINDS = ("local", "ray")
 
 
-def run(root: Path, stage: Stage, shards: Sequence[Shard], *, workers: int, done: Progress) -> list[Receipt]:
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """`ray_address` None: RAY_ADDRESS, or a Ray of its own on this machine, shut down at the end."""
+
+    workers: int = 1
+    kind: str = "local"
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0  # Ray hides all GPUs from a worker that asks for none
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"unknown engine {self.kind!r}", fix=f"one of: {', '.join(KINDS)}")
+        if self.kind == "local" and (self.ray_address is not None or self.gpus_per_worker):
+            raise UsageError("--ray-address and --gpus-per-worker are of Ray", fix="add --engine ray")
+
+
+LOCAL = Engine()
+
+
+def run(root: Any, stage: Stage, shards: Sequence[Shard], *, engine: Engine, done: Progress) -> list[Receipt]:
     """Receipts in the order of `shards`; FoveaError, after all others are done, when one keeps killing its worker."""
-    job = _Job(root, stage, shards, done)
-    if workers <= 1 or len(shards) <= 1:
-        for index, shard in enumerate(shards):
-            job.finish(index, run_shard(root, stage, _state(stage), shard))
+    job = Job(root, stage, shards, done)
+    if engine.kind == "ray" and shards:
+        _ray(job, engine)
     else:
-        job.supervise(workers)
-    return [job.receipts[index] for index in range(len(shards))]
+        engine_local.run(job, engine.workers)
+    return job.verdict()
 
 
-@dataclass
-class _Job:
-    root: Path
-    stage: Stage
-    shards: Sequence[Shard]
-    done: Progress
-    receipts: dict[int, Receipt] = field(default_factory=dict)
-    poisoned: list[int] = field(default_factory=list)
-
-    def finish(self, index: int, receipt: Receipt) -> None:
-        self.receipts[index] = receipt
-        self.done(receipt, self.shards[index])
-
-    def supervise(self, workers: int) -> None:
-        while len(self.poisoned) <= POISONED_MAX and (remaining := self.remaining()):
-            for suspect in self.pool(remaining, workers):
-                if all(self.pool([suspect], 1) for _ in range(ATTEMPTS)):
-                    self.poisoned.append(suspect)
-        if self.poisoned:
-            names = ", ".join(self.shards[index].key for index in self.poisoned)
-            raise FoveaError(
-                f"shard {names} killed its worker {ATTEMPTS} times",
-                where=f"stage {self.stage.name}",
-                fix=f"look for lack of memory or a crashing image; the {len(self.receipts)} finished shards are kept",
-            )
-
-    def remaining(self) -> list[int]:
-        return [index for index in range(len(self.shards)) if index not in self.receipts and index not in self.poisoned]
-
-    def pool(self, indices: list[int], workers: int) -> list[int]:
-        """Run shards in one pool, at most two in flight per worker; what was in flight when a worker died."""
-        waiting = list(reversed(indices))
-        running: dict[Future[Receipt], int] = {}
-        with ProcessPoolExecutor(workers, get_context("spawn"), _obey_builder) as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < 2 * workers:
-                        index = waiting.pop()
-                        running[pool.submit(_work, self.root, self.stage, self.shards[index])] = index
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        self.finish(running[future], future.result())
-                        del running[future]
-            except BrokenProcessPool:
-                return list(running.values()) or indices[:1]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what runs is finished and kept, what waits is not begun
-                raise
-        return []
-
-
-def _obey_builder() -> None:
-    """A worker leaves Ctrl-C to the builder, and dies with it: an orphan would keep its memory and its device."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_die_with_builder, daemon=True).start()
-
-
-def _die_with_builder() -> None:
-    if (builder := parent_process()) is not None:
-        builder.join()
-        os._exit(1)
-
-
-def _work(root: Path, stage: Stage, shard: Shard) -> Receipt:
-    return run_shard(root, stage, _state(stage), shard)
-
-
-@lru_cache(maxsize=1)
-def _state(stage: Stage) -> Any:
-    return stage.setup()
+def _ray(job: Job, engine: Engine) -> None:
+    try:
+        from pipeline.adapters import engine_ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UsageError("Ray is not installed here", fix="pip install 'fovea[ray]'") from error
+    engine_ray.run(job, engine.workers, engine.ray_address, engine.gpus_per_worker)

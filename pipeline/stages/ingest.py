@@ -8,15 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.adapters.engine import LOCAL, Engine
 from pipeline.adapters.sources.base import Source
 from pipeline.adapters.sources.hub_fetch import fetch
 from pipeline.adapters.work import Output, Shard
 from pipeline.stages import ingest_options as options
-from pipeline.stages.building import Built, build, schemas_of
+from pipeline.stages.building import Built, RejectLimit, build, schemas_of
 from pipeline.stages.clean_splits import CleanSplits
 from pipeline.stages.control_source import ControlSource, control_of
 from pipeline.stages.progress import note
-from pipeline.stages.reports import JsonOption, NameOption, StoreOption, WorkersOption, report_build
+from pipeline.stages.reports import (
+    EngineOption,
+    GpusOption,
+    JsonOption,
+    MaxRejectsOption,
+    NameOption,
+    RayAddressOption,
+    StoreOption,
+    WorkersOption,
+    report_build,
+)
 from pipeline.stages.sources import SOURCES, make_source
 from schemas.errors import InputError, UsageError
 from schemas.manifest import Slice
@@ -26,6 +37,7 @@ from schemas.rows import to_table
 
 REVISION = 2
 TABLES = ("images", "questions", "findings", "rejects")
+TOO_MANY_REJECTS = "look whether --root and its version are as meant, or allow more with --max-reject-rate"
 
 
 @dataclass(frozen=True)
@@ -73,9 +85,12 @@ class Ingest:
         return output
 
 
-def ingest(store: Store, source: Source, *, name: str = "default", workers: int = 1) -> Built:
+def ingest(
+    store: Store, source: Source, *, name: str = "default", engine: Engine = LOCAL, max_reject_rate: float = 1.0
+) -> Built:
     shards = [Shard(shard.key, len(shard.payload), shard) for shard in source.plan()]
-    return build(store, Ingest(source, name), shards, workers=workers)
+    limit = RejectLimit(max_reject_rate, TOO_MANY_REJECTS)
+    return build(store, Ingest(source, name), shards, engine=engine, limit=limit)
 
 
 def moved_rows(store: Store, built: Built) -> dict[str, int]:
@@ -122,6 +137,10 @@ def command(
     root: options.Root = None,
     name: NameOption = "default",
     workers: WorkersOption = 1,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    gpus_per_worker: GpusOption = 0.0,
+    max_reject_rate: MaxRejectsOption = 1.0,
     json: JsonOption = False,
     hub: options.Hub = None,
     hub_revision: options.HubRevision = None,
@@ -162,5 +181,7 @@ def command(
         folder = fetched(opened, source, folder, given, hub, hub_revision)
     elif hub_revision is not None:
         raise UsageError("--hub-revision says what of a copy on the Hub is fetched", fix="add --hub default")
-    built = ingest(opened, source_of(opened, source, folder, given, split_by), name=name, workers=workers)
+    made = source_of(opened, source, folder, given, split_by)
+    how = Engine(workers, engine, ray_address, gpus_per_worker)
+    built = ingest(opened, made, name=name, engine=how, max_reject_rate=max_reject_rate)
     report_build(built, json, {"moved": moved_rows(opened, built)} if split_by is not None else None)

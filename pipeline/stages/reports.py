@@ -1,7 +1,6 @@
 """Options that several commands share, and how a build reports: one object on stdout, or a few lines for people."""
 
 import json as jsonlib
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +8,20 @@ import typer
 from pipeline.stages.building import Built
 from pipeline.stages.progress import note
 
-StoreOption = Annotated[Path, typer.Option(help="Folder of the store.")]
+StoreOption = Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the store, or its URL: s3://, gs://.")]
 NameOption = Annotated[str, typer.Option(help="Name of the slice this build makes.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Worker processes; the bytes are the same for any number.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="local, or ray: Ray actors on a cluster or this machine.")]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(help="ray: address of a running cluster whose machines see the store and have this fovea installed."),
+]
+GpusOption = Annotated[
+    float, typer.Option("--gpus-per-worker", min=0, help="ray: GPUs of each worker, may be a fraction; 0 hides them.")
+]
+MaxRejectsOption = Annotated[
+    float, typer.Option("--max-reject-rate", min=0, max=1, help="More rejects of rows in, and nothing is committed.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

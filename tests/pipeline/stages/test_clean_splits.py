@@ -144,7 +144,7 @@ def test_an_unknown_key_is_wrong_usage():
 def test_a_store_says_what_was_moved(tmp_path: Path):
     asked = tuple((split, (number,)) for number in range(8) for split in ("train", "test"))
     store = Store(tmp_path / "store")
-    built = ingest(store, CleanSplits(Rows(asked), "image"), workers=1)
+    built = ingest(store, CleanSplits(Rows(asked), "image"))
     questions = store.snapshot().records("questions")
     assert sum(one.source_split is not None for one in questions) == 8
     moves = moved_rows(store, built)
