@@ -7,7 +7,7 @@ nobody here calls a model. Any object with the shape of `Expert` can be plugged 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from schemas.boxes import Box
@@ -37,6 +37,10 @@ class Drill:
 
 
 Query = Scan | Drill
+
+NOT_RECORDED = "call_not_recorded"  # error class of what a replay was asked beyond its records: no call was made
+ASKED = ("question_id", "image_ids", "question", "answer_kind", "answer_type", "options", "question_type", "language")
+GOLD = ("answer", "regions")  # what only a privileged expert knows of a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,15 @@ class Expert(Protocol):
         """One answer per ask, in order; batching is the expert's own business, raising is for bugs only."""
 
 
-def call_id(expert: str, question_id: str, image_id: str, query: Query) -> str:
+def as_asked(question: Question, *, privileged: bool = False) -> str:
+    """Id of a question and a hash of all that an expert may know of it: a reworded question is another one."""
+    known = [getattr(question, name) for name in (*ASKED, *(GOLD if privileged else ()))]
+    return f"{question.question_id} {hashlib.sha256(json.dumps(known, default=astuple).encode()).hexdigest()}"
+
+
+def call_id(expert: str, asked: str, image_id: str, query: Query) -> str:
     """sha256 of who was asked what on which image, wherever the question has it; never of the history before it."""
-    what: list[object] = [expert, question_id, image_id]
+    what: list[object] = [expert, asked, image_id]
     match query:
         case Scan(visited):
             what += ["scan", sorted(visited)]

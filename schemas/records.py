@@ -107,6 +107,7 @@ class ExpertCall:
     text: str
     candidates: tuple[tuple[Box, str, float], ...]
     error_class: str | None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
-"""Records to Arrow rows and back, one pair of functions per table.
+"""Records to Arrow columns, and rows to records, one pair of functions per table.
 
 `to_table` writes with the table's own schema; `from_table` gives records. Floats pass through float32 where the
 column is float32: confidences and boxes are float32-exact before they arrive, so nothing changes on the way.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -27,6 +30,7 @@ from schemas.records import (
 from schemas.tables import TABLES
 
 EDGES = ("x0", "y0", "x1", "y1")
+NO_BOX = (None,) * len(EDGES)
 
 
 def _scalars(record: type, table: Table) -> tuple[str, ...]:
@@ -45,34 +49,53 @@ RULE = _scalars(Rule, TABLES["trajectories"])
 REJECT = _scalars(Reject, TABLES["rejects"])
 
 
-def _edges(prefix: str, boxes: Sequence[Box | None]) -> dict[str, list]:
-    return {
-        f"{prefix}_{edge}": [None if box is None else box[index] for box in boxes] for index, edge in enumerate(EDGES)
-    }
+class Lists(NamedTuple):
+    """A list column: the values of all lists one after another, and how many each list has."""
+
+    values: Sequence[Any]
+    counts: Sequence[int]
 
 
-def _edge(prefix: str, box: Box | None) -> dict[str, float | None]:
-    return {name: values[0] for name, values in _edges(prefix, [box]).items()}
+Columns = Mapping[str, Sequence[Any] | Lists]
+
+
+def _turned(rows: Iterable[Sequence[Any]], n_columns: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) or [()] * n_columns
+
+
+def _fields(records: Sequence[Any], names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    return dict(zip(names, _turned(map(attrgetter(*names), records), len(names)), strict=True))
+
+
+def _edges(prefix: str, boxes: Iterable[Box | None]) -> dict[str, Sequence[Any]]:
+    columns = _turned((box or NO_BOX for box in boxes), len(EDGES))
+    return dict(zip(_edge_names(prefix), columns, strict=True))
+
+
+def _listed(columns: Mapping[str, Sequence[Any]], lists: Iterable[Sequence[Any]]) -> dict[str, Lists]:
+    counts = list(map(len, lists))
+    return {name: Lists(values, counts) for name, values in columns.items()}
 
 
 def boxes_of(row: dict[str, Any], prefix: str) -> list[Box | None]:
     """The boxes that four parallel list columns hold, None where the left edge is null."""
-    columns = [row[f"{prefix}_{edge}"] for edge in EDGES]
+    columns = [row[name] for name in _edge_names(prefix)]
     return [None if box[0] is None else box for box in zip(*columns, strict=True)]
 
 
 def _box_of(row: dict[str, Any], prefix: str) -> Box | None:
-    box = tuple(row[f"{prefix}_{edge}"] for edge in EDGES)
+    box = tuple([row[name] for name in _edge_names(prefix)])
     return None if box[0] is None else box
 
 
-def _pick(record: Any, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in names}
+@cache
+def _edge_names(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{edge}" for edge in EDGES)
 
 
-def image_row(image: Image) -> dict[str, Any]:
-    file = {"bytes": image.data, "path": image.path}
-    return {**_pick(image, IMAGE), **_pick(image.hashes, HASHES), "image": file}
+def image_columns(images: Sequence[Image]) -> Columns:
+    files = [{"bytes": image.data, "path": image.path} for image in images]
+    return {**_fields(images, IMAGE), **_fields([image.hashes for image in images], HASHES), "image": files}
 
 
 def image_from(row: dict[str, Any]) -> Image:
@@ -81,25 +104,20 @@ def image_from(row: dict[str, Any]) -> Image:
     return Image(data=file["bytes"], path=file["path"], hashes=hashes, **{name: row[name] for name in IMAGE})
 
 
-def finding_row(finding: Finding) -> dict[str, Any]:
-    return _pick(finding, FINDING)
-
-
 def finding_from(row: dict[str, Any]) -> Finding:
     return Finding(**row)
 
 
-def question_row(question: Question) -> dict[str, Any]:
-    regions = question.regions
-    return {
-        **_pick(question, QUESTION),
-        "image_ids": list(question.image_ids),
-        "options": list(question.options),
+def question_columns(questions: Sequence[Question]) -> Columns:
+    lists = [question.regions for question in questions]
+    regions = list(chain.from_iterable(lists))
+    told = {
         **_edges("region", [region.box_xyxy_px for region in regions]),
         "region_label": [region.label for region in regions],
         "region_provenance": [region.provenance for region in regions],
         "region_image": [region.image for region in regions],
     }
+    return {**_fields(questions, (*QUESTION, "image_ids", "options")), **_listed(told, lists)}
 
 
 def question_from(row: dict[str, Any]) -> Question:
@@ -112,14 +130,15 @@ def question_from(row: dict[str, Any]) -> Question:
     )
 
 
-def call_row(call: ExpertCall) -> dict[str, Any]:
+def call_columns(calls: Sequence[ExpertCall]) -> Columns:
+    lists = [call.candidates for call in calls]
+    boxes, labels, confidences = _turned(chain.from_iterable(lists), 3)
+    told = {**_edges("candidate", boxes), "candidate_label": labels, "candidate_conf": confidences}
     return {
-        **_pick(call, CALL),
-        **_edge("box", call.box_xyxy_px),
-        **_edge("look", call.look_xyxy_px),
-        **_edges("candidate", [box for box, _, _ in call.candidates]),
-        "candidate_label": [label for _, label, _ in call.candidates],
-        "candidate_conf": [confidence for _, _, confidence in call.candidates],
+        **_fields(calls, CALL),
+        **_edges("box", [call.box_xyxy_px for call in calls]),
+        **_edges("look", [call.look_xyxy_px for call in calls]),
+        **_listed(told, lists),
     }
 
 
@@ -152,20 +171,27 @@ STEP = {  # column -> field of Step
 TUPLES = ("candidates", "candidate_confidences", "nucleus")
 
 
-def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
-    regions, steps = trajectory.regions, trajectory.steps
-    return {
-        **_pick(trajectory, TRAJECTORY),
-        "image_ids": list(trajectory.image_ids),
-        **_pick(trajectory.rule, RULE),
+def trajectory_columns(trajectories: Sequence[Trajectory]) -> Columns:
+    known, walked = [each.regions for each in trajectories], [each.steps for each in trajectories]
+    regions, steps = list(chain.from_iterable(known)), list(chain.from_iterable(walked))
+    told = {
         **_edges("region", [region.box_xyxy_px for region in regions]),
         "region_label": [region.label for region in regions],
         "region_conf": [region.confidence for region in regions],
         "region_call_id": [region.call_id for region in regions],
         "region_image": [region.image for region in regions],
+    }
+    values = _fields(steps, tuple(STEP.values()))
+    taken = {
         **_edges("step", [step.box_xyxy_px for step in steps]),
         **_edges("step_look", [step.look_xyxy_px for step in steps]),
-        **{column: [getattr(step, field) for step in steps] for column, field in STEP.items()},
+        **{column: values[field] for column, field in STEP.items()},
+    }
+    return {
+        **_fields(trajectories, (*TRAJECTORY, "image_ids")),
+        **_fields([each.rule for each in trajectories], RULE),
+        **_listed(told, known),
+        **_listed(taken, walked),
     }
 
 
@@ -189,21 +215,17 @@ def _steps(row: dict[str, Any]) -> Iterable[Step]:
         yield Step(box_xyxy_px=box, look_xyxy_px=look, **values)
 
 
-def reject_row(reject: Reject) -> dict[str, Any]:
-    return _pick(reject, REJECT)
-
-
 def reject_from(row: dict[str, Any]) -> Reject:
     return Reject(**row)
 
 
-TO_ROW: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "images": image_row,
-    "questions": question_row,
-    "findings": finding_row,
-    "expert_calls": call_row,
-    "trajectories": trajectory_row,
-    "rejects": reject_row,
+TO_COLUMNS: dict[str, Callable[[Sequence[Any]], Columns]] = {
+    "images": image_columns,
+    "questions": question_columns,
+    "findings": partial(_fields, names=FINDING),
+    "expert_calls": call_columns,
+    "trajectories": trajectory_columns,
+    "rejects": partial(_fields, names=REJECT),
 }
 FROM_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
     "images": image_from,
@@ -217,10 +239,19 @@ FROM_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def to_table(name: str, records: Iterable[Any]) -> pa.Table:
     """Records of table `name` as an Arrow table with exactly its schema."""
-    table: Table = TABLES[name]
-    data = pa.Table.from_pylist([TO_ROW[name](record) for record in records], schema=table.schema)
+    table, columns = TABLES[name], TO_COLUMNS[name](list(records))
+    schema = table.schema
+    arrays = [_array(columns[field.name], field.type) for field in schema]
+    data = pa.Table.from_arrays(arrays, schema=schema)
     check(table, data)
     return data
+
+
+def _array(values: Sequence[Any] | Lists, type_: pa.DataType) -> pa.Array:
+    if not isinstance(values, Lists):
+        return pa.array(values, type_)
+    ends = pa.array(accumulate(values.counts, initial=0), pa.int32())
+    return pa.ListArray.from_arrays(ends, pa.array(values.values, type_.value_type), type=type_)
 
 
 def from_table(name: str, data: pa.Table) -> list[Any]:

@@ -11,7 +11,7 @@ _UNIT = 1.0 / (1 << 53)
 
 def digest_int(*key: object) -> int:
     """64 bits of BLAKE2b over the parts of `key`, each written with its length so that no two keys run together."""
-    text = "".join(f"{len(part)}:{part}" for part in map(str, key))
+    text = "".join([f"{len(part)}:{part}" for part in map(str, key)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 

@@ -93,7 +93,7 @@ EXPERT_CALLS = Table(
     "One raw answer of an expert. Everything downstream is recomputable from these.",
     ("call_id",),
     (
-        col("call_id", STRING, "sha256 of expert, question, image and query; never of the history before it"),
+        col("call_id", STRING, "sha256 of expert, question as asked, image and query; never of the history before it"),
         col("question_id", STRING, "question the call was made for"),
         col("image_id", STRING, "image the expert looked at"),
         col("expert", STRING, "name@revision+settings hash"),
@@ -107,6 +107,7 @@ EXPERT_CALLS = Table(
         col("candidate_label", STRINGS, "what each candidate is called"),
         col("candidate_conf", FLOATS, "confidence of each candidate in [0, 1]"),
         col("error_class", STRING, "why there is no answer; null when there is one", null=True),
+        col("message", STRING, "the same in words, as its reject says it; null when there is an answer", null=True),
     ),
     ids=("call_id", "question_id"),
     dictionary=("expert", "mode", "error_class"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from schemas.boxes import Box, Size
-from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Failure, Scan, Seen, call_id
+from schemas.experts import Ask, Candidate, Drill, ExpertIdentity, Failure, Scan, Seen, as_asked, call_id
 from schemas.records import Question
 from schemas.seeds import uniform
 
@@ -54,7 +54,7 @@ class ScriptedExpert:
     batches: list[list[str]] = field(default_factory=list)
 
     def answer(self, asks: Sequence[Ask]) -> list[Seen | Failure]:
-        names = [call_id(self.identity.id, ask.question.question_id, ask.image_id, ask.query) for ask in asks]
+        names = [call_id(self.identity.id, as_asked(ask.question), ask.image_id, ask.query) for ask in asks]
         self.batches.append(names)
         return [self._one(ask.query, name) for ask, name in zip(asks, names, strict=True)]
 

@@ -12,11 +12,12 @@ from schemas.boxes import Box, Size, as_box, clamp
 from schemas.experts import Candidate, Drill, Query, Seen
 
 _ODD = (TypeError, ValueError, OverflowError)
+_ONE, _FOUR = struct.Struct("<f"), struct.Struct("<4f")
 
 
 def float32(value: float) -> float:
     """The nearest float32 as a float."""
-    return struct.unpack("<f", struct.pack("<f", value))[0]
+    return _ONE.unpack(_ONE.pack(value))[0]
 
 
 def admit(query: Query, seen: Seen, size: Size) -> tuple[Candidate, ...]:
@@ -38,7 +39,7 @@ def admit_box(box_xyxy_px: Any, size: Size) -> Box | None:
         inside = clamp(as_box(box_xyxy_px), size)
     except _ODD:
         return None
-    return None if inside is None else _sound(tuple(map(float32, inside)))
+    return None if inside is None else _sound(_FOUR.unpack(_FOUR.pack(*inside)))
 
 
 def admit_confidence(confidence: Any) -> float | None:

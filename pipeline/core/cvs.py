@@ -9,7 +9,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 from schemas.records import Rule
 from schemas.seeds import uniform
@@ -84,29 +86,45 @@ def nucleus(probabilities: Sequence[float], mass: float, crossing: str = "exclud
 
 def greedy(rule: Rule) -> Choose:
     """Variant 0: the highest confidence, of equals the lowest id; the nucleus is recorded, not used."""
-    return lambda candidates, confidences, _: _choice(candidates, confidences, rule, 0.0)
+    return lambda candidates, confidences, _: _choice(candidates, confidences, _ranking(confidences, rule), 0)
 
 
 def sampled(rule: Rule, seed: int, question_id: str, variant: int, redraw: int) -> Choose:
     """Variants 1…N: one draw from the renormalised nucleus, keyed by what is drawn."""
 
     def choose(candidates: tuple[int, ...], confidences: tuple[float, ...], n_before: int) -> Choice:
+        ranking = _ranking(confidences, rule)
+        if len(ranking.totals) == 1:  # whatever is drawn
+            return _choice(candidates, confidences, ranking, 0)
         draw = uniform("cvs", seed, question_id, variant, redraw, n_before)
-        return _choice(candidates, confidences, rule, draw)
+        return _choice(candidates, confidences, ranking, _drawn(ranking.totals, draw))
 
     return choose
 
 
-def _choice(candidates: tuple[int, ...], confidences: tuple[float, ...], rule: Rule, draw: float) -> Choice:
-    order = sorted(range(len(candidates)), key=lambda index: -confidences[index])
+class _Ranking(NamedTuple):
+    """Candidates by rank, 0 = most probable; none of it depends on a draw."""
+
+    order: tuple[int, ...]  # indices of the candidates
+    probabilities: tuple[float, ...]
+    totals: tuple[float, ...]  # probabilities of the nucleus, summed up
+
+
+@lru_cache(maxsize=256)
+def _ranking(confidences: tuple[float, ...], rule: Rule) -> _Ranking:
+    """Remembered, since all variants of a search begin with the same choice."""
+    order = sorted(range(len(confidences)), key=lambda index: -confidences[index])
     probabilities = softmax([confidences[index] for index in order], rule.temperature)
     kept = nucleus(probabilities, rule.mass, rule.crossing)
-    rank = _drawn([probabilities[index] for index in kept], draw)
-    ids = [candidates[index] for index in order]
-    return Choice(ids[rank], candidates, confidences, tuple(ids[: len(kept)]), probabilities[rank], rank)
+    totals = accumulate(probabilities[index] for index in kept)
+    return _Ranking(tuple(order), tuple(probabilities), tuple(totals))
 
 
-def _drawn(weights: Sequence[float], draw: float) -> int:
+def _choice(candidates: tuple[int, ...], confidences: tuple[float, ...], ranking: _Ranking, rank: int) -> Choice:
+    ids = tuple([candidates[index] for index in ranking.order])
+    return Choice(ids[rank], candidates, confidences, ids[: len(ranking.totals)], ranking.probabilities[rank], rank)
+
+
+def _drawn(totals: Sequence[float], draw: float) -> int:
     """The first index whose cumulated weight exceeds `draw` in [0, 1) times their sum; a draw of 0 is the first."""
-    totals = list(accumulate(weights))
     return min(bisect_right(totals, draw * totals[-1]), len(totals) - 1)

@@ -14,6 +14,7 @@ boxes of one image can overlap. (One image in the paper; several are ours.)
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pipeline.core.admission import admit, admit_box, float32
 from pipeline.core.cvs import Choice, Choose
@@ -51,6 +52,14 @@ class Aim:
     region: int
     choice: Choice | None
     drill: Drill
+
+
+class Fork(NamedTuple):
+    """Regions of which one has to be chosen: all that a `Choose` is told."""
+
+    candidates: tuple[int, ...]
+    confidences: tuple[float, ...]
+    n_before: int  # choices made before
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,12 @@ def delta_c(before: float, after: float) -> float:
 
 def next_query(state: State, choose: Choose, rule: Rule) -> Scan | Aim | Stop:
     """What to ask next, or why not to: a pure function of its arguments."""
+    move = ahead(state, rule)
+    return aimed(state, choose(*move)) if isinstance(move, Fork) else move
+
+
+def ahead(state: State, rule: Rule) -> Scan | Aim | Stop | Fork:
+    """What is next as far as the state alone decides it."""
     if reason := _stop_reason(state, rule):
         return Stop(reason)
     if not state.has_scanned:
@@ -120,12 +135,16 @@ def next_query(state: State, choose: Choose, rule: Rule) -> Scan | Aim | Stop:
     if state.mode == "drill" and state.focus is not None:
         return _aim(state, state.focus, state.round + 1, None)
     if ids := state.unvisited:
-        choice = choose(ids, tuple(state.confidences[region] for region in ids), len(state.visited))
-        return _aim(state, choice.region, 1, choice)
+        return Fork(ids, tuple(state.confidences[region] for region in ids), len(state.visited))
     image = _n_scans_since_look(state)  # image after image, until a re-scan brings a new region
     if state.rescans and image < len(state.sizes):  # a round of them that brought nothing is not repeated
         return Scan(tuple(sorted(state.boxes_of(state.visited, image))), image)
     return Stop("exhausted")
+
+
+def aimed(state: State, choice: Choice) -> Aim:
+    """The first look at a chosen region."""
+    return _aim(state, choice.region, 1, choice)
 
 
 def advance(state: State, query: Scan | Aim, seen: Seen, rule: Rule, call_id: str | None = None) -> State:
@@ -181,13 +200,7 @@ def _after_drill(state: State, aim: Aim, seen: Seen, rule: Rule, call_id: str | 
     told = admit(aim.drill, seen, state.sizes[aim.drill.image])
     after, box = (told[0].confidence, told[0].box_xyxy_px) if told else (before, aim.drill.box_xyxy_px)
     gain = delta_c(before, after)
-    step = replace(
-        _look_step(state, aim, "drill", box),
-        confidence_after=after,
-        delta_c=float32(gain),
-        call_id=call_id,
-        text=str(seen.text),
-    )
+    step = _look_step(state, aim, "drill", box, after, float32(gain), call_id, str(seen.text))
     return replace(
         state,
         mode="drill" if gain >= rule.gain_min and not state.fallback else "scan",
@@ -238,7 +251,16 @@ def _scan_step(call_id: str | None, text: str, image: int) -> Step:
     return Step("scan", 0, None, None, None, None, None, None, (), (), (), None, None, call_id, text, image)
 
 
-def _look_step(state: State, aim: Aim, mode: str, box: Box) -> Step:
+def _look_step(
+    state: State,
+    aim: Aim,
+    mode: str,
+    box: Box,
+    after: float | None = None,
+    gain: float | None = None,
+    call_id: str | None = None,
+    text: str = "",
+) -> Step:
     """`box` is the region after the look, so that the next look and the next choice follow from the row alone."""
     choice = aim.choice
     return Step(
@@ -248,15 +270,15 @@ def _look_step(state: State, aim: Aim, mode: str, box: Box) -> Step:
         box_xyxy_px=box,
         look_xyxy_px=aim.drill.look_xyxy_px,
         confidence_before=state.confidences[aim.region],
-        confidence_after=None,
-        delta_c=None,
+        confidence_after=after,
+        delta_c=gain,
         candidates=choice.candidates if choice else (),
         candidate_confidences=choice.confidences if choice else (),
         nucleus=choice.nucleus if choice else (),
         probability=float32(choice.probability) if choice else None,
         rank=choice.rank if choice else None,
-        call_id=None,
-        text="",
+        call_id=call_id,
+        text=text,
         image=aim.drill.image,
     )
 

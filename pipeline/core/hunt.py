@@ -4,14 +4,14 @@ It yields the distinct queries of a round and is sent what was recorded of them;
 batch and no expert. Variants that repeat another are drawn again here, and what is kept becomes `Trajectory` records.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.cvs import SamplerConfig, greedy, sampled
 from pipeline.core.grn import NavigatorConfig, State, advance, start
 from pipeline.core.origins import ABLATIONS, at_random, drill_only, scan_only
-from pipeline.core.walks import Reply, Walk, Walked, navigate, together
+from pipeline.core.walks import Place, Reply, Walk, Walked, navigate, together
 from schemas.boxes import Size
 from schemas.experts import ExpertIdentity, Query, Scan
 from schemas.records import Question, Rule, Trajectory
@@ -84,19 +84,20 @@ def hunt(item: SearchItem, identity: ExpertIdentity, config: SearchConfig, sourc
     """One scan of each image for all; then GRN, first draws and ablations at once; then redraws. Rows in that order."""
     rule, sizes, question_id = config.rule, item.sizes, item.question.question_id
     scanned = yield from _scanned(start(sizes, rescans=identity.rescans), rule)
+    place, known = Place(scanned, rule), dict[Query, Reply]()
 
     def cvs(variant: int, redraw: int) -> Walk:
-        return navigate(scanned, sampled(rule, seed, question_id, variant, redraw), rule)
+        return navigate(place, sampled(rule, seed, question_id, variant, redraw))
 
-    walks: dict[object, Walk] = {"grn": navigate(scanned, greedy(rule), rule)}
+    walks: dict[object, Walk] = {"grn": navigate(place, greedy(rule))}
     walks |= {variant: cvs(variant, 0) for variant in range(1, config.sampler.variants + 1)}
     if "drill_only" in config.origins:
         walks["drill_only"] = drill_only(sizes, greedy(rule), rule)
-    walked = yield from together(walks)
+    walked = yield from together(walks, known)
 
     kept, pending = _new_paths({}, range(1, config.sampler.variants + 1), walked, 0)
     for redraw in range(1, config.sampler.redraws + 1):
-        drawn = yield from together({variant: cvs(variant, redraw) for variant in pending})
+        drawn = yield from together({variant: cvs(variant, redraw) for variant in pending}, known)
         kept, pending = _new_paths(kept, pending, drawn, redraw)
 
     if "scan_only" in config.origins:
@@ -105,7 +106,7 @@ def hunt(item: SearchItem, identity: ExpertIdentity, config: SearchConfig, sourc
         walked["random"] = at_random(walked["grn"], sizes, rule, seed, question_id)
     found = [Found("grn", 0, 0, walked["grn"]), *(kept[variant] for variant in sorted(kept))]
     found += [Found(name, 0, 0, walked[name]) for name in ABLATIONS if name in config.origins]
-    return tuple(_trajectory(each, item, identity, rule, source, seed) for each in found)
+    return tuple(_trajectories(found, item, identity, rule, source, seed))
 
 
 def _scanned(state: State, rule: Rule) -> Generator[frozenset[Query], Mapping[Query, Reply], State]:
@@ -124,38 +125,42 @@ def _new_paths(
     A repeated path on which every nucleus held one region is left out at once: no draw can change it.
     """
     kept, again = dict(kept), []
+    paths = {found.walked.path for found in kept.values()}
     for variant in variants:
         walked = drawn[variant]
-        if walked.path not in {found.walked.path for found in kept.values()}:
+        if walked.path not in paths:
+            paths.add(walked.path)
             kept[variant] = Found("cvs", variant, redraw, walked)
-        elif any(len(step.nucleus) > 1 for step in walked.steps):
+        elif not walked.is_certain:
             again.append(variant)
     return kept, again
 
 
-def _trajectory(
-    found: Found, item: SearchItem, identity: ExpertIdentity, rule: Rule, source: str, seed: int
-) -> Trajectory:
-    """Ends with the gold answer on the train split; elsewhere nobody answers."""
-    question, walked = item.question, found.walked
+def _trajectories(
+    found: Sequence[Found], item: SearchItem, identity: ExpertIdentity, rule: Rule, source: str, seed: int
+) -> Iterator[Trajectory]:
+    """They end with the gold answer on the train split; elsewhere nobody answers."""
+    question, expert, image_ids = item.question, identity.id, tuple(image.image_id for image in item.images)
     is_gold = question.split == "train"
-    return Trajectory(
-        question_id=question.question_id,
-        image_ids=tuple(image.image_id for image in item.images),
-        source=source,
-        split=question.split,
-        variant=found.variant,
-        origin=found.origin,
-        origin_fallback=walked.fallback,
-        expert=identity.id,
-        privileged=identity.privileged,
-        seed=seed,
-        n_redraws=found.n_redraws,
-        rule=rule,
-        regions=walked.regions,
-        steps=walked.steps,
-        stop_reason=walked.stop_reason,
-        n_looks=sum(step.mode != "scan" for step in walked.steps),
-        answer=question.answer if is_gold else None,
-        answer_source="gold" if is_gold else None,
-    )
+    for each in found:
+        walked = each.walked
+        yield Trajectory(
+            question_id=question.question_id,
+            image_ids=image_ids,
+            source=source,
+            split=question.split,
+            variant=each.variant,
+            origin=each.origin,
+            origin_fallback=walked.fallback,
+            expert=expert,
+            privileged=identity.privileged,
+            seed=seed,
+            n_redraws=each.n_redraws,
+            rule=rule,
+            regions=walked.regions,
+            steps=walked.steps,
+            stop_reason=walked.stop_reason,
+            n_looks=sum(step.mode != "scan" for step in walked.steps),
+            answer=question.answer if is_gold else None,
+            answer_source="gold" if is_gold else None,
+        )

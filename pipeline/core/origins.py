@@ -15,7 +15,7 @@ from dataclasses import replace
 from pipeline.core.admission import float32
 from pipeline.core.cvs import Choose
 from pipeline.core.grn import WHOLE_IMAGE, Aim, State, glance, next_query, start_knowing
-from pipeline.core.walks import Walk, Walked, ended, navigate
+from pipeline.core.walks import Place, Walk, Walked, ended, navigate
 from schemas.boxes import Box, Size, whole
 from schemas.records import KnownRegion, Rule, Step
 from schemas.seeds import uniform
@@ -36,7 +36,7 @@ def drill_only(sizes: Sequence[Size], choose: Choose, rule: Rule) -> Walk:
     regions = tuple(
         KnownRegion(box, label, 0.0, None, image) for image, size in enumerate(sizes) for label, box in _cells(size)
     )
-    return navigate(start_knowing(tuple(sizes), regions, context=0.0), choose, rule)
+    return navigate(Place(start_knowing(tuple(sizes), regions, context=0.0), rule), choose)
 
 
 def at_random(grn: Walked, sizes: Sequence[Size], rule: Rule, seed: int, question_id: str) -> Walked:

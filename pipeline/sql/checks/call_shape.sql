@@ -1,7 +1,7 @@
 -- id: call_shape
 -- severity: error
 -- needs: questions
--- explain: a call belongs to a question and an image of it; a scan asks about no box, a drill about one, and has one answer at most
+-- explain: a call belongs to a question and an image of it; a scan asks about no box, a drill about one, and has one answer at most; one that failed says why
 SELECT slice || ' ' || call_id AS key,
     CASE
         WHEN asked.question_id IS NULL THEN printf('no question %s with image %s', question_id, image_id)
@@ -19,3 +19,4 @@ WHERE asked.question_id IS NULL
         WHEN 'drill' THEN round >= 1 AND has_box AND len(candidate_conf) <= 1
     END, false)
     OR (error_class IS NOT NULL AND len(candidate_conf) > 0)
+    OR (error_class IS NULL) <> (message IS NULL)

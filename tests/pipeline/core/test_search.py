@@ -10,7 +10,7 @@ from pipeline.core.grn import NavigatorConfig
 from pipeline.core.hunt import SearchConfig, SearchImage, SearchItem
 from pipeline.core.search import search
 from schemas.errors import ExpertError
-from schemas.experts import Candidate, ExpertIdentity, Scan, Seen, call_id
+from schemas.experts import Candidate, ExpertIdentity, Scan, Seen, as_asked, call_id
 from schemas.rows import from_table, to_table
 from tests.doubles import IDENTITY, ScriptedExpert, question
 from tests.rederived import problems
@@ -230,7 +230,7 @@ class Recorded:
     identity: ExpertIdentity = IDENTITY
 
     def answer(self, asks):
-        names = [call_id(self.identity.id, ask.question.question_id, ask.image_id, ask.query) for ask in asks]
+        names = [call_id(self.identity.id, as_asked(ask.question), ask.image_id, ask.query) for ask in asks]
         told = [self.calls[name] for name in names]
         return [Seen(tuple(Candidate(*each) for each in call.candidates), call.text, call.raw) for call in told]
 

@@ -50,6 +50,8 @@ CALLS = {
     "candidate": ("box_bounds", {"candidate_x1": [64.5]}),
     "mode": ("call_shape", {"mode": "scan"}),
     "question": ("call_shape", {"question_id": "drawn-9999"}),
+    "words of no failure": ("call_shape", {"message": "late"}),
+    "failure without words": ("call_shape", {"error_class": "timeout", "candidate_conf": []}),
 }
 
 

@@ -13,17 +13,13 @@ from pipeline.adapters.catalog import connect
 from pipeline.core.cvs import SamplerConfig
 from pipeline.core.hunt import SearchConfig
 from pipeline.stages.audit_rows import ERROR, load_checks, run_check
-from pipeline.stages.build_trajectories import (
-    EXPERT_DEFAULTS,
-    REVISION,
-    BuildTrajectories,
-    build_trajectories,
-    counts,
-    shards_of,
-)
+from pipeline.stages.build_trajectories import BuildTrajectories, build_trajectories
+from pipeline.stages.expert_options import EXPERT_DEFAULTS
 from pipeline.stages.ingest import ingest
 from pipeline.stages.phantom_source import PhantomSource
 from pipeline.stages.sources import SOURCES
+from pipeline.stages.trajectory_counts import counts
+from pipeline.stages.trajectory_stage import REVISION, shards_of
 from schemas.errors import DigestError, InputError
 from schemas.manifest import Part, sha256_of
 from schemas.reader import Store
@@ -35,7 +31,7 @@ LINE = ("build-trajectories", "--source", "phantom", "--expert", "annotations")
 SLICE = "trajectories/phantom/annotations"
 INGEST = "ingest/phantom/default"
 GOLDEN = {  # sha256 over the rows of six drawings and a question on three of them, per REVISION of stage and expert
-    (2, "annotations@1"): "515bd6d33200e65489adbf64e64adfd2df914922aa7f4e90572e6cfbd26a808b",
+    (3, "annotations@1"): "303504b0a5f10deca6c84de3c7abd04782f081d43d6aea1e79d3c641a256d143",
 }
 
 
@@ -222,6 +218,7 @@ def empty(store: Store) -> int:
     ("options", "what"),
     [
         (("--expert-set", "view_px"), "'view_px' is not name=value"),
+        (("--from-calls", "annotations"), "who answers?"),
         (("--expert-set", "zoom=2"), "unknown settings"),
         (("--origins", "luck"), "unknown origins"),
         (("--mass", "2"), "mass must be in (0, 1]"),

@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 
 from pipeline.core.hunt import SearchConfig
-from pipeline.stages.build_trajectories import EXPERT_DEFAULTS, BuildTrajectories, build_trajectories, counts
+from pipeline.stages.build_trajectories import BuildTrajectories, build_trajectories
+from pipeline.stages.expert_options import EXPERT_DEFAULTS
 from pipeline.stages.ingest import ingest
 from pipeline.stages.phantom_source import PhantomSource
+from pipeline.stages.trajectory_counts import counts
 from schemas.reader import Store
 
 SHARE_MIN = 0.05
