@@ -41,13 +41,16 @@ def api_key(url: str, environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def retry_after_s(said: str, now_s: float) -> float | None:
-    """Seconds a Retry-After header asks to wait, from a number or a date; None where it says neither."""
+def retry_after_s(said: str, dated: str) -> float | None:
+    """Seconds a Retry-After header asks to wait: a number, or a date beside the reply's own Date; None for neither.
+
+    Both dates are of the server's clock: ours may be wrong, or set while we wait.
+    """
     said = said.strip()
     if said.isascii() and said.isdigit():
         return float(said[:12])
     try:
-        moment = parsedate_to_datetime(said)
-        return max(0.0, moment.timestamp() - now_s)  # a date without a zone is local; HTTP dates have one
-    except (ValueError, OverflowError, OSError):
+        pause = parsedate_to_datetime(said) - parsedate_to_datetime(dated)
+    except (ValueError, TypeError, OverflowError):  # TypeError: one of them is without a zone
         return None
+    return max(0.0, pause.total_seconds())

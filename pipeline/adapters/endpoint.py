@@ -3,30 +3,29 @@
 What concerns one request (a refusal of its body, a timeout, a lost connection after all tries) comes back as a
 `Failure`. What would fail every request (no server, a refused key, a redirect, an unknown path or model, too many
 failures in a row) is an `ExpertError` for all threads: nothing is recorded for the questions in flight, so that a rerun
-asks them again. It knows no protocol above JSON, follows no redirect, and tells nobody the key.
+asks them again. It knows no protocol above JSON, follows no redirect, tells nobody the key, and looks at no wall clock.
 """
 
 import json
+import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
-import httpx2
-
 from pipeline.adapters.addresses import KEY, checked_address, retry_after_s
-from pipeline.adapters.crew import in_order
+from pipeline.adapters.connections import Connections, NoReply, Reply
+from pipeline.adapters.crew import Crew
 from schemas.errors import ExpertError
 from schemas.experts import Failure
 
 A = TypeVar("A")
 B = TypeVar("B")
 
-REPLY_BYTES_MAX = 4 << 20
-ERROR_BYTES_MAX, ERROR_CHARS_MAX = 1 << 16, 300  # of a refusal: read, and repeated
+ERROR_CHARS_MAX = 300  # of a refusal are repeated
 RETRY_AFTER_MAX_S = 300.0  # a server that wants a longer pause is not asked again
 MAY_PASS = frozenset((408, 409, 425, 429))  # and every 5xx
 FOR_THIS_BODY = frozenset((400, 413, 415, 422))  # the rest of 3xx and 4xx refuses everything
@@ -58,7 +57,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Usage:
-    """What requests have cost so far; belongs in work/, never in a row."""
+    """What requests have cost; belongs in work/, never in a row."""
 
     n_requests: int = 0
     n_tries: int = 0
@@ -68,17 +67,9 @@ class Usage:
     seconds: float = 0.0  # summed over requests, waits included
 
 
-class _Miss(Exception):
-    """One try that gave no answer."""
-
-    def __init__(self, failure: Failure, *, may_pass: bool, wait_s: float | None = None) -> None:
-        super().__init__(failure.message)
-        self.failure, self.may_pass, self.wait_s = failure, may_pass, wait_s
-
-
 @dataclass
 class Endpoint:
-    """One server and one client of it, shared by all threads of a worker."""
+    """One server, asked by all threads of a worker: never more than `concurrency` requests in flight together."""
 
     url: str
     key: str | None = field(repr=False)
@@ -88,44 +79,55 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self.url = str(checked_address(self.url)).rstrip("/")
-        n = self.limits.concurrency
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        timeout = httpx2.Timeout(self.limits.read_s, connect=self.limits.connect_s, pool=None)
-        pool = httpx2.Limits(max_connections=n, max_keepalive_connections=n)
-        self._client = httpx2.Client(timeout=timeout, limits=pool, headers=headers, follow_redirects=False)
-        self._lock, self._over, self._error = threading.Lock(), threading.Event(), None
-        self._resume_at_s, self._failed_in_a_row, self._usage = 0.0, 0, Usage()
+        headers, n = {"Authorization": f"Bearer {self.key}"} if self.key else {}, self.limits.concurrency
+        self._connections = Connections(self.url, headers, n, self.limits.connect_s, self.limits.read_s)
+        self._crew, self._payer = Crew(n), threading.local()
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._error: BaseException | None = None
+        self._resume_at_s, self._failed_in_a_row, self._failed_at_s = 0.0, 0, -math.inf
 
     def each(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
-        """`work` on every item by `concurrency` threads, results in order; the first error ends them all."""
+        """`work` on every item by many threads, at the cost of this one; the first error ends all that is asked."""
+        usage = self._usage
+
+        def paid(item: A) -> B:
+            self._payer.usage = usage
+            return work(item)
+
         try:
-            return in_order(work, items, self.limits.concurrency)
-        except BaseException:
+            return self._crew.in_order(paid, items)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._error = self._error or error
             self.close()
             raise
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | Failure:
-        """The JSON object the server answers with, or why this request has none; ExpertError when none would have."""
-        content, started_s = json.dumps(body).encode(), time.monotonic()  # ASCII: any text can be sent
+    def post(self, path: str, body: Mapping[str, Any] | bytes) -> dict[str, Any] | Failure:
+        """The JSON object the server answers with, or why this request has none; ExpertError when none would have.
+
+        `body` may be JSON already.
+        """
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()  # ASCII: any text can be sent
+        started_s = sent_s = time.monotonic()
         outcome: dict[str, Any] | Failure = Failure("no_answer", "never asked")
         for number in range(self.limits.tries):
+            sent_s = time.monotonic()
             try:
                 outcome = self._once(path, content)
                 break
-            except _Miss as miss:
+            except NoReply as miss:
                 outcome = miss.failure
                 if not miss.may_pass:
                     break
                 if number + 1 < self.limits.tries:
                     self._pause(number, miss.wait_s)
-        self._count(outcome, number + 1, time.monotonic() - started_s)
+        self._count(outcome, number + 1, started_s, sent_s)
         return outcome
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the last request failed: nobody knows then if its body or the server is to blame."""
-        return self._failed_in_a_row > 0
+        """Whether nothing sent after the last failure has succeeded: its body or the server may be to blame."""
+        return self._failed_at_s > -math.inf
 
     def spent(self, tokens_in: int, tokens_out: int) -> None:
         with self._lock:
@@ -133,42 +135,40 @@ class Endpoint:
             self._usage.tokens_out += tokens_out
 
     def take_usage(self) -> Usage:
-        """What was used since it was last taken."""
+        """What the calling thread has used since it last took it."""
         with self._lock:
-            taken, self._usage = self._usage, Usage()
+            taken, self._payer.usage = self._usage, Usage()
         return taken
+
+    @property
+    def _usage(self) -> Usage:
+        """Of the thread that pays for what this one does."""
+        if not hasattr(self._payer, "usage"):
+            self._payer.usage = Usage()
+        usage: Usage = self._payer.usage
+        return usage
 
     def stop(self, what: str, fix: str) -> NoReturn:
         """End every request of every thread with one error."""
         with self._lock:
-            self._error = self._error or ExpertError(f"the expert {what}", where=self.url, fix=fix)
+            error = self._error = self._error or ExpertError(f"the expert {what}", where=self.url, fix=fix)
         self._over.set()
-        raise self._error
+        raise error
 
     def close(self) -> None:
-        """Hang up, also on what is in flight; nothing can be asked any more."""
+        """Nothing can be asked any more, and nobody waits any longer for what is in flight."""
         self._over.set()
-        self._client.close()
+        self._crew.stop(self._ended())
+        self._connections.close()
 
     def _once(self, path: str, content: bytes) -> dict[str, Any]:
         self._wait_for_gate()
-        try:
-            with self._lock:
-                self._usage.n_tries += 1
-            with self._client.stream("POST", f"{self.url}/{path}", content=content) as answer:
-                if not answer.is_success:
-                    self._refused(answer)
-                text = b"".join(_limited(answer.iter_bytes(), REPLY_BYTES_MAX, self.limits.whole_s))
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            raise _Miss(Failure("no_connection", type(error).__name__), may_pass=True) from error
-        except httpx2.TimeoutException as error:
-            raise _Miss(Failure("timeout", "the server did not answer in time"), may_pass=True) from error
-        except httpx2.DecodingError as error:
-            raise _Miss(Failure("malformed_json", "the reply cannot be decoded"), may_pass=False) from error
-        except (httpx2.RequestError, httpx2.StreamError, RuntimeError) as error:  # RuntimeError: closed by `close`
-            self._raise_if_over()
-            raise _Miss(Failure("cut_connection", "the server hung up"), may_pass=True) from error
-        return self._parsed(text)
+        with self._lock:
+            self._usage.n_tries += 1
+        reply = self._connections.post(f"{self.url}/{path}", content, self.limits.whole_s)
+        if not reply.is_success:
+            self._refused(reply)
+        return self._parsed(reply.body)
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
         if self.key:
@@ -176,29 +176,26 @@ class Endpoint:
         with suppress(ValueError, RecursionError):
             if isinstance(parsed := json.loads(text), dict):
                 return parsed
-        raise _Miss(Failure("malformed_json", "the reply is no JSON object"), may_pass=False)
+        raise NoReply(Failure("malformed_json", "the reply is no JSON object"), may_pass=False)
 
-    def _refused(self, answer: httpx2.Response) -> NoReturn:
-        status, failure = answer.status_code, f"status {answer.status_code}"
-        code, words = self._words(answer)
+    def _refused(self, reply: Reply) -> NoReturn:
+        status, failure = reply.status, f"status {reply.status}"
+        code, words = self._words(reply.body)
         if code in NEVER_BUSY:
             self.stop(f"has no credit left: {failure}", "the finished shards are kept; run again when it has")
-        if status in MAY_PASS or answer.is_server_error:
-            wait_s = retry_after_s(answer.headers.get("Retry-After", ""), time.time())
-            raise _Miss(Failure("http_status", failure, words), may_pass=True, wait_s=wait_s)
+        if status in MAY_PASS or status >= 500:
+            wait_s = retry_after_s(reply.headers.get("Retry-After", ""), reply.headers.get("Date", ""))
+            raise NoReply(Failure("http_status", failure, words), may_pass=True, wait_s=wait_s)
         if status in FOR_THIS_BODY:
-            raise _Miss(Failure("http_status", failure, words), may_pass=False)
+            raise NoReply(Failure("http_status", failure, words), may_pass=False)
         if status in (401, 403):  # such refusals may quote the key
             self.stop(f"refuses the key: {failure}", f"set {KEY}; OPENAI_API_KEY is sent to api.openai.com alone")
-        if answer.has_redirect_location:
+        if 300 <= status < 400 and "Location" in reply.headers:
             self.stop(f"points elsewhere: {failure}", "give the url it really has; redirects are not followed")
         self.stop(f"refuses: {failure} {words}".rstrip(), "check the url and the model")
 
-    def _words(self, answer: httpx2.Response) -> tuple[str, str]:
+    def _words(self, body: bytes) -> tuple[str, str]:
         """(code, message) of a refusal, as far as it can be read; what looks like the key is blotted out."""
-        body = b""
-        with suppress(httpx2.HTTPError, _Miss):
-            body = b"".join(_limited(answer.iter_bytes(), ERROR_BYTES_MAX, self.limits.whole_s))
         try:
             told = json.loads(body)
             error = told.get("error", told)
@@ -230,17 +227,23 @@ class Endpoint:
 
     def _raise_if_over(self) -> None:
         if self._over.is_set():
-            raise self._error or ExpertError("the expert was closed", where=self.url)
+            raise self._ended()
 
-    def _count(self, outcome: dict[str, Any] | Failure, n_tries: int, seconds: float) -> None:
+    def _ended(self) -> BaseException:
+        return self._error or ExpertError("the expert was closed", where=self.url)
+
+    def _count(self, outcome: dict[str, Any] | Failure, n_tries: int, started_s: float, sent_s: float) -> None:
         """Counts, and breaks the circuit: a server that is gone, or fails `breaker_at` requests in a row, is left."""
-        failed = isinstance(outcome, Failure)
+        failed, now_s = isinstance(outcome, Failure), time.monotonic()
         with self._lock:
             self._usage.n_requests += 1
             self._usage.n_failures += failed
-            self._usage.seconds += seconds
-            self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
-            n_failed = self._failed_in_a_row
+            self._usage.seconds += now_s - started_s
+            self._failed_in_a_row = n_failed = self._failed_in_a_row + 1 if failed else 0
+            if failed:
+                self._failed_at_s = now_s
+            elif sent_s >= self._failed_at_s:  # an answer to what was sent before says nothing about the server now
+                self._failed_at_s = -math.inf
         if not isinstance(outcome, Failure):
             return
         why = f"{outcome.error_class}: {outcome.message} {outcome.raw}".rstrip()
@@ -248,15 +251,3 @@ class Endpoint:
             self.stop(f"cannot be reached, tried {n_tries} times ({outcome.message})", "start it, or check the url")
         if n_failed >= self.limits.breaker_at:
             self.stop(f"failed {n_failed} requests in a row, the last with {why}", "mend it; finished shards are kept")
-
-
-def _limited(pieces: Iterable[bytes], bytes_max: int, whole_s: float) -> Iterator[bytes]:
-    """The pieces, until they are too many bytes or take too long."""
-    n_bytes, until_s = 0, time.monotonic() + whole_s
-    for piece in pieces:
-        n_bytes += len(piece)
-        if n_bytes > bytes_max:
-            raise _Miss(Failure("oversized", f"the reply is larger than {bytes_max} bytes"), may_pass=False)
-        if time.monotonic() > until_s:
-            raise _Miss(Failure("timeout", "the server did not finish in time"), may_pass=True)
-        yield piece

@@ -28,10 +28,17 @@ CONTENTS = {  # what the model writes, by misbehaviour
     "silent": "",
 }
 BODIES = {"malformed": '{"choices": [', "another": "[1, 2]", "huge": '{"x": "' + "y" * (10 << 20) + '"}'}
+CHUNKS = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{"said":\r\nd\r\n "bit by bit"\r\n'
+RAW = {
+    "chunks": CHUNKS + b"1\r\n}\r\n0\r\n\r\n",
+    "cut chunks": CHUNKS,
+    "gzip": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n{}{}",
+}
 STATUSES = {
     "429": (429, {"Retry-After": "0"}, "slow down"),
     "broke": (429, {}, "pay first"),
     "500": (500, {}, "boom"),
+    "wordy": (500, {}, "b" + "o" * (10 << 20) + "m"),
     "too_long": (400, {}, "This model's maximum context length is 4096 tokens"),
 }
 
@@ -45,6 +52,8 @@ class VisionServer:
     odd: dict[str, str] = field(default_factory=dict)
     has_logprobs: bool = True
     latency_s: float = 0.0
+    n_together: int = 0  # the most requests in flight at one time
+    n_now: int = 0
     dies_after: float = math.inf  # requests; then it has nothing but a 500
     url: str = ""
     requests: list[tuple[dict[str, str], dict]] = field(default_factory=list)
@@ -62,6 +71,11 @@ class VisionServer:
                     return how.removesuffix(" once")
         return ""
 
+    def flying(self, step: int) -> None:
+        with self.lock:
+            self.n_now += step
+            self.n_together = max(self.n_together, self.n_now)
+
     def reply(self, body: dict, how: str) -> dict:
         picture, prompt = body["messages"][0]["content"]
         image = Image.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].partition(",")[2])))
@@ -76,7 +90,8 @@ class VisionServer:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         choice["logprobs"] = {"content": content} if has_logprobs else None
         usage = {"prompt_tokens": 100, "completion_tokens": len(tokens)}
-        return {"object": "chat.completion", "model": self.name, "choices": [choice], "usage": usage}
+        name = "impostor" if how == "renamed" else self.name
+        return {"object": "chat.completion", "model": name, "choices": [choice], "usage": usage}
 
     def words(self, prompt: str, image: Image.Image) -> tuple[str, list[tuple]]:
         if "crop" in prompt:
@@ -123,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.model.requests.append((dict(self.headers), body))
         how = self.model.oddity(body["messages"][0]["content"][1]["text"])
+        self.model.flying(+1)
         time.sleep(self.model.latency_s)
+        self.model.flying(-1)
         if how == "hang":
             self.model.over.wait(30)
             how = "cut"
@@ -136,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
                 while not self.model.over.wait(0.02):
                     self.connection.sendall(b" ")
+        elif how in RAW:
+            self.close_connection = True
+            self.connection.sendall(RAW[how])
         elif how in STATUSES:
             status, headers, message = STATUSES[how]
             code = "insufficient_quota" if how == "broke" else None

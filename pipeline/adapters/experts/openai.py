@@ -7,11 +7,12 @@ What fails for one question is a `Failure`; what would fail for all stops the bu
 """
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -22,12 +23,13 @@ from pipeline.adapters.experts import chat
 from pipeline.adapters.experts.coordinate_check import MARK, check_coordinates, drawing
 from pipeline.adapters.experts.grounding import Frame
 from pipeline.adapters.experts.readings import Reading, drill_answer, scan_answer
+from pipeline.adapters.experts.settings import check_types
 from pipeline.adapters.experts.token_odds import Said
 from pipeline.adapters.experts.views import data_url, drill_view, scan_view
 from pipeline.adapters.experts.wording import FAMILIES, Wording
 from schemas.boxes import Size, grow
 from schemas.errors import ExpertError
-from schemas.experts import Ask, Drill, ExpertIdentity, Failure, Seen
+from schemas.experts import Ask, Drill, ExpertIdentity, Failure, Scan, Seen
 
 REVISION = 1
 SILENT = frozenset(("url", "price_in", "price_out", "max_tokens_field", *(each.name for each in fields(Limits))))
@@ -35,12 +37,15 @@ SILENT = frozenset(("url", "price_in", "price_out", "max_tokens_field", *(each.n
 
 @dataclass(frozen=True)
 class OpenAIExpert:
-    """Settings; those in `SILENT` change no answer and enter no identity.
+    """Settings; those in `SILENT` change no answer and enter no identity. Threads may share it, and its `concurrency`.
 
     `coordinates`: absolute (pixels of the picture it is shown: Qwen2.5-VL), thousand (0 to 1000: Qwen3-VL, InternVL)
     or unit (0 to 1). `revision`: the user's word for which weights `model` is. `served_as`: the name that replies bear,
     where it is another. `check`: a drawn picture is located first. `prompts`: a file of one's own.
     """
+
+    is_costly: ClassVar[bool] = True
+    shards_at_once: ClassVar[int] = 4  # one alone would ask nothing while it waits for the last answers of a round
 
     url: str = ""
     model: str = ""
@@ -74,8 +79,7 @@ class OpenAIExpert:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            object.__setattr__(self, each.name, _typed(each.name, getattr(self, each.name), each.type))
+        check_types(self)
         checked_address(self.url)
         if not self.model.strip():
             raise ValueError("model is missing: the name under which the endpoint serves it")
@@ -89,8 +93,10 @@ class OpenAIExpert:
         if self.drill_confidence == "logprobs" and not self.top_logprobs:
             raise ValueError("drill_confidence=logprobs needs top_logprobs; set drill_confidence=stated for none")
         _ = self._reading, self._limits
+        object.__setattr__(self, "_shared", Once(self._endpoint_of_all))
+        object.__setattr__(self, "_checked", Once(self._check))
 
-    @property
+    @cached_property
     def identity(self) -> ExpertIdentity:
         """The address is not in it: the same model elsewhere is the same expert."""
         settings = {name: value for name, value in asdict(self).items() if name not in SILENT}
@@ -98,18 +104,22 @@ class OpenAIExpert:
         return ExpertIdentity("openai", str(REVISION), tuple(sorted(settings.items())))
 
     def answer(self, asks: Sequence[Ask]) -> list[Seen | Failure]:
-        _ = self._is_checked
+        self._checked()
         images = {ask.image_id: ask.image for ask in asks}
         for image in images.values():
             image.load()  # here, since threads may not do it together
-        shown = {image_id: Once(partial(self._scan_picture, image)) for image_id, image in images.items()}
-        answers = self._endpoint.each(lambda ask: self._answer(ask, shown[ask.image_id]), asks)
+        n_scans = Counter(ask.image_id for ask in asks if isinstance(ask.query, Scan))
+        shown = {each: Once(partial(self._scan_picture, images[each]), n) for each, n in n_scans.items()}
+        # those of one image together, so that few pictures are kept ready
+        order = sorted(range(len(asks)), key=lambda index: asks[index].image_id)
+        told = self._endpoint.each(lambda index: self._answer(asks[index], shown), order)
         if self._endpoint.is_in_doubt:
             self._prove_alive()
-        return answers
+        answers = dict(zip(order, told, strict=True))
+        return [answers[index] for index in range(len(asks))]
 
     def take_usage(self) -> dict[str, Any]:
-        """Requests, tokens and cost since it was last asked, for work/; cost is None without prices."""
+        """Requests, tokens and cost of the calling thread since it last asked; cost is None without prices."""
         used = asdict(self._endpoint.take_usage())
         if self.price_in is None or self.price_out is None:
             return used | {"cost": None}
@@ -134,15 +144,18 @@ class OpenAIExpert:
     def _sampling(self) -> chat.Sampling:
         return chat.Sampling(**{each.name: getattr(self, each.name) for each in fields(chat.Sampling)})
 
-    @cached_property
+    @property
     def _endpoint(self) -> Endpoint:
+        shared: Once[Endpoint] = self._shared  # type: ignore[attr-defined]
+        return shared()
+
+    def _endpoint_of_all(self) -> Endpoint:
         return Endpoint(self.url, api_key(self.url, os.environ), self._limits)
 
-    @cached_property
-    def _is_checked(self) -> bool:
+    def _check(self) -> None:
         """ExpertError unless the model counts as declared and says yes or no with the log-probabilities it needs."""
         if not self.check:
-            return False
+            return
         said, shown = self._located()
         if isinstance(said, Failure):
             raise _refused("a drawn rectangle", said)
@@ -151,7 +164,6 @@ class OpenAIExpert:
         seen = self._drill("Is there a bright rectangle?", drawing(), drill)
         if isinstance(seen, Failure):
             raise _refused("a crop", seen)
-        return True
 
     def _prove_alive(self) -> None:
         """ExpertError where a plain question fails too: the last failures say nothing about the questions they met."""
@@ -165,15 +177,15 @@ class OpenAIExpert:
         said = self._said(self._wording.check(self.coordinates, view.size), data_url(view), wants_top=False)
         return said, view.size
 
-    def _answer(self, ask: Ask, shown: Once[tuple[Image.Image, str]]) -> Seen | Failure:
+    def _answer(self, ask: Ask, shown: Mapping[str, Once[tuple[Size, str]]]) -> Seen | Failure:
         if isinstance(ask.query, Drill):
             return self._drill(ask.question.question, ask.image, ask.query)
-        view, url = shown()
-        prompt = self._wording.scan(ask.question.question, self.coordinates, view.size, self.boxes_max)
+        size, url = shown[ask.image_id]()
+        prompt = self._wording.scan(ask.question.question, self.coordinates, size, self.boxes_max)
         said = self._said(prompt, url, wants_top=False)
         if isinstance(said, Failure):
             return said
-        return scan_answer(said, Frame(self.coordinates, view.size, ask.image.size), self._reading)
+        return scan_answer(said, Frame(self.coordinates, size, ask.image.size), self._reading)
 
     def _drill(self, question: str, image: Image.Image, query: Drill) -> Seen | Failure:
         view = drill_view(image, query.look_xyxy_px, self.crop_px, self.multiple_px)
@@ -181,9 +193,9 @@ class OpenAIExpert:
         said = self._said(prompt, data_url(view), wants_top=True)
         return said if isinstance(said, Failure) else drill_answer(said, query, self._reading)
 
-    def _scan_picture(self, image: Image.Image) -> tuple[Image.Image, str]:
+    def _scan_picture(self, image: Image.Image) -> tuple[Size, str]:
         view = scan_view(image, self.view_px, self.multiple_px)
-        return view, data_url(view)
+        return view.size, data_url(view)
 
     def _said(self, prompt: str, image_url: str, *, wants_top: bool) -> Said | Failure:
         body = chat.request(self._sampling, prompt, image_url, wants_top=wants_top)
@@ -195,16 +207,6 @@ class OpenAIExpert:
             fix = "set model to the one that is wanted, or served_as to the name it answers under (* for any)"
             self._endpoint.stop(f"is another model: {self.model} was asked, {other[:100]} has answered", fix)
         return chat.said(reply)
-
-
-def _typed(name: str, value: object, kind: Any) -> object:
-    """The value if it is of the field's type; a whole number where a float is wanted becomes one, so that 0 is 0.0."""
-    kinds = get_args(kind) or (kind,)
-    if type(value) is int and float in kinds:
-        return float(value)
-    if type(value) not in kinds:
-        raise ValueError(f"{name} cannot be {value!r}")
-    return value
 
 
 def _refused(what: str, failure: Failure) -> ExpertError:

@@ -9,6 +9,8 @@ from schemas.experts import Expert
 
 EXPERTS = {  # name -> module, class; a class is a frozen dataclass of its settings
     "annotations": ("annotations", "AnnotationsExpert"),
+    "hf": ("hf", "HfExpert"),
+    "medplib": ("medplib", "MedplibExpert"),
     "openai": ("openai", "OpenAIExpert"),
     "saliency": ("saliency", "SaliencyExpert"),
 }

@@ -1,6 +1,7 @@
 """How much an annotated region has to do with a question, from words and sides alone.
 
-Looks up words; understands nothing. It may read the gold answer, which is why its only caller is privileged.
+Looks up words; understands nothing. It may read the gold answer, which is why only a privileged expert and the audit of
+experts may call it.
 """
 
 import re

@@ -89,7 +89,7 @@ def aligned(said: Said) -> Sequence[Token]:
 def are_sound(tokens: Sequence[Token]) -> bool:
     """Whether every log-probability is one: not NaN, not above 0 (but for rounding); −∞ is."""
     numbers = [token.logprob for token in tokens] + [logprob for token in tokens for _, logprob in token.top]
-    return all(number <= 1e-4 for number in numbers)  # NaN is not
+    return not math.isnan(sum(numbers)) and max(numbers, default=0.0) <= 1e-4
 
 
 def _word(text: str) -> str:

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -13,13 +14,26 @@ def reply(content: object = "hi", *, finish: str = "stop", **more: object) -> di
 
 def test_a_request_leaves_out_what_is_not_wanted():
     bare = Sampling("m", None, None, 9, "max_completion_tokens", None, None)
-    body = request(bare, "where?", "data:x", wants_top=True)
+    body = json.loads(request(bare, "where?", "data:x", wants_top=True))
     image, prompt = body.pop("messages")[0]["content"]
     assert (image["image_url"]["url"], prompt["text"]) == ("data:x", "where?")
     assert body == {"model": "m", "max_completion_tokens": 9}
-    full = request(Sampling("m", thinking=False), "where?", "data:x", wants_top=True)
+    full = json.loads(request(Sampling("m", thinking=False), "where?", "data:x", wants_top=True))
     assert full["chat_template_kwargs"] == {"enable_thinking": False}
     assert (full["logprobs"], full["top_logprobs"]) == (True, 20)
+
+
+@pytest.mark.parametrize("text", ['"url": ""', '{"image_url": {"url": ""}}', "\ud800 \x00 µ", "\\", ""])
+def test_any_text_can_be_asked_and_the_picture_stays_in_its_place(text):
+    sampling = Sampling(text, max_tokens_field="url")
+    body = json.loads(request(sampling, text, "data:y", wants_top=False))
+    assert body["model"] == text
+    image, prompt = body["messages"][0]["content"]
+    assert (image, prompt) == (
+        {"type": "image_url", "image_url": {"url": "data:y"}},
+        {"type": "text", "text": text},
+    )
+    assert (body["url"], body["top_logprobs"]) == (1024, 1)
 
 
 def test_the_words_and_the_log_probabilities_of_a_reply():

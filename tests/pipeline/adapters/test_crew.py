@@ -1,8 +1,9 @@
 import threading
+import weakref
 
 import pytest
 
-from pipeline.adapters.crew import Once, in_order
+from pipeline.adapters.crew import Crew, Once, in_order
 
 
 def test_results_come_in_order_whatever_ends_first():
@@ -63,3 +64,91 @@ def test_a_value_wanted_by_many_is_made_once():
         return value()
 
     assert in_order(work, range(8), 8) == [1] * 8
+
+
+def test_callers_share_the_threads_and_take_turns():
+    crew, begun, results = Crew(1), [], {}
+    go, both_wait = threading.Event(), threading.Event()
+
+    def work(item: str) -> str:
+        begun.append(item)
+        if item == "a0":
+            go.set()
+            assert both_wait.wait(10)
+        return item
+
+    def call(name: str, n: int) -> None:
+        results[name] = crew.in_order(work, [f"{name}{number}" for number in range(n)])
+
+    first = threading.Thread(target=call, args=("a", 4))
+    first.start()
+    assert go.wait(10)
+    second = threading.Thread(target=call, args=("b", 2))
+    second.start()
+    while len(crew._open) < 2:
+        second.join(0.01)
+    both_wait.set()
+    for each in (first, second):
+        each.join(10)
+    assert results == {"a": ["a0", "a1", "a2", "a3"], "b": ["b0", "b1"]}
+    assert begun.index("b1") < begun.index("a3")
+
+
+def test_a_stop_is_an_error_of_every_caller_at_once():
+    crew, hanging, raised = Crew(2), threading.Event(), []
+    together = threading.Barrier(3)
+
+    def work(_: int) -> None:
+        together.wait(10)
+        hanging.wait(10)
+
+    def call() -> None:
+        try:
+            crew.in_order(work, [1, 2])
+        except LookupError as error:
+            raised.append(error)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for each in callers:
+        each.start()
+    together.wait(10)  # both threads of the crew are at work
+    while len(crew._open) < 2:
+        callers[0].join(0.01)
+    crew.stop(LookupError("over"))
+    for each in callers:
+        each.join(10)
+    assert len(raised) == 2
+    assert not hanging.is_set()
+    hanging.set()
+
+
+def test_threads_end_with_the_work_and_begin_again_with_more():
+    crew = Crew(3)
+    assert crew.in_order(str, range(7)) == list("0123456")
+    while crew._n_working:
+        threading.Event().wait(0.001)
+    assert crew.in_order(str, range(2)) == ["0", "1"]
+
+
+def test_an_error_of_what_is_wanted_by_many_is_everybodys_and_it_is_tried_once():
+    tried = []
+
+    def make() -> int:
+        tried.append(1)
+        raise KeyError("no")
+
+    value = Once(make)
+    for _ in range(3):
+        with pytest.raises(KeyError, match="no"):
+            value()
+    assert len(tried) == 1
+
+
+def test_a_value_for_so_many_is_kept_until_the_last_has_it():
+    class Picture: ...
+
+    value = Once(Picture, 2)
+    kept = weakref.ref(value())
+    assert kept() is not None
+    value()
+    assert kept() is None

@@ -57,6 +57,28 @@ def test_every_kind_of_image_is_shown_with_8_bits(mode):
     assert shown.size == (56, 56)
 
 
+def test_a_grey_picture_in_three_channels_is_sent_in_one_with_the_same_pixels():
+    levels = np.random.default_rng(0).integers(0, 256, (301, 203), np.uint8)
+    three = Image.fromarray(np.repeat(levels[:, :, None], 3, axis=2))
+    look = (20.0, 30.0, 90.0, 100.0)
+    for view, plain in (
+        (scan_view(three, 140, 28), three.resize((84, 140), Image.Resampling.BICUBIC)),
+        (drill_view(three, look, 140, 28), three.crop((20, 30, 90, 100)).resize((140, 140), Image.Resampling.BICUBIC)),
+    ):
+        shown = opened(data_url(view))
+        assert shown.mode == "L"
+        assert np.array_equal(np.asarray(shown.convert("RGB")), np.asarray(plain))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 11), (202, 300)])
+def test_one_coloured_pixel_is_colour(place):
+    picture = Image.new("RGB", (203, 301), (90, 90, 90))
+    for colour in ((91, 90, 90), (90, 91, 90), (90, 90, 91)):
+        one = picture.copy()
+        one.putpixel(place, colour)
+        assert opened(data_url(scan_view(one, 1008, 1))).getpixel(place) == colour
+
+
 def test_nothing_that_the_file_said_is_sent_and_the_image_is_not_touched():
     image = Image.new("L", (56, 56), 7)
     image.info = {"patient": "Doe", "icc_profile": b"x", "transparency": 0}

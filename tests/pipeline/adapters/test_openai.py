@@ -1,6 +1,7 @@
 """The `openai` expert against a vision server on loopback: what it asks, how it reads, what it refuses."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from pipeline.adapters.experts import openai
 from pipeline.adapters.experts.openai import SILENT, OpenAIExpert
 from pipeline.adapters.experts.registry import make_expert
+from pipeline.adapters.experts.views import scan_view
 from schemas.errors import ExpertError, UsageError
 from schemas.experts import Ask, Drill, Failure, Scan, Seen
 from tests.doubles import question
@@ -242,3 +244,41 @@ def test_wrong_settings_are_usage_errors(wrong, why):
     with pytest.raises(UsageError, match=why) as raised:
         make_expert("openai", {"url": "http://a/v1", "model": "m", "coordinates": "unit"} | wrong)
     assert "sk-x" not in str(raised.value)
+
+
+def test_threads_share_one_check_and_each_pays_for_itself(expert):
+    with serving() as model:
+        asked = expert(model.url, concurrency=3)
+
+        def shard(first: int) -> tuple[list, dict]:
+            return asked.answer([scan(first), drill(first), drill(first + 1)]), asked.take_usage()
+
+        with ThreadPoolExecutor(4) as shards:
+            told = list(shards.map(shard, range(0, 40, 10)))
+        alone = [expert(model.url, check=False).answer([scan(n), drill(n), drill(n + 1)]) for n in range(0, 40, 10)]
+    assert [answers for answers, _ in told] == alone
+    assert sorted(used["n_requests"] for _, used in told) == [3, 3, 3, 5]  # the first of them checked
+    assert sum("drawing" in each for each in prompts(model)[:14]) == 1
+    assert model.n_together <= 3
+
+
+def test_a_picture_of_many_questions_is_made_once_and_the_order_is_that_of_the_asks(expert, monkeypatch):
+    made = []
+    monkeypatch.setattr(openai, "scan_view", lambda image, *how: made.append(image.size) or scan_view(image, *how))
+    images = [Image.new("L", (400, side), 90) for side in (200, 100)]
+    asks = [scan(number, images[number % 2]) for number in range(10)]
+    with serving() as model:
+        answers = expert(model.url, check=False).answer(asks)
+        again = [expert(model.url, check=False).answer([ask])[0] for ask in asks]
+    assert answers == again
+    assert sorted(made[:2]) == [(400, 100), (400, 200)]
+    assert len(made) == 2 + len(asks)
+
+
+def test_a_failed_check_is_tried_once_and_every_thread_is_told(expert):
+    with serving(family="thousand") as model:
+        asked = expert(model.url)
+        for _ in range(3):
+            with pytest.raises(ExpertError, match="coordinates=thousand"):
+                asked.answer([scan()])
+        assert len(model.requests) == 1

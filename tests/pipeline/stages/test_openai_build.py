@@ -40,7 +40,7 @@ def drawn(root: Path, n_questions: int = 14) -> Path:
 
 def build(root: Path, url: str, *settings: str, model: str = "seer"):
     told = [f"url={url}", f"model={model}", "coordinates=absolute", *QUICK, *settings]
-    options = [each for setting in told for each in ("--expert-set", setting)]
+    options = ["--max-reject-rate", 1, *(each for setting in told for each in ("--expert-set", setting))]
     return fovea("build-trajectories", "--store", root, "--source", "drawn", "--expert", "openai", "--json", *options)
 
 
