@@ -13,16 +13,18 @@ import typer
 
 from pipeline.adapters.catalog import SQL, open_manifest
 from pipeline.stages import audit_duplicates as duplicates
+from pipeline.stages import audit_expert_command as of_expert
 from pipeline.stages import audit_rows as rows
 from pipeline.stages import audit_storage as storage
 from pipeline.stages.audit_rows import ERROR, FINDING, SHOWN, Check, Result
+from pipeline.stages.audit_shown import show
 from pipeline.stages.audit_storage import Offence
-from pipeline.stages.progress import note, progress
+from pipeline.stages.progress import progress
 from pipeline.stages.reports import JsonOption, StoreOption, print_json
 from pipeline.stages.sql import plain
+from schemas.errors import UsageError
 from schemas.manifest import Manifest, Part
 from schemas.reader import Store
-from schemas.records import STOPS
 from schemas.tables import TABLES
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class _Run:
     def files(self) -> None:
         chain = storage.broken_chain(self.store, self.manifest)
         self.add(MANIFEST_CHAIN, chain)
-        broken = storage.broken_parts(self.store.root, self.manifest, self.tick)
+        broken = storage.broken_parts(self.store.folder, self.manifest, self.tick)
         self.add(PART_FILES, broken.values())
         self.lost = frozenset(part.table for part in broken)
         self.manifest = _without(self.manifest, broken.keys())
@@ -180,62 +182,49 @@ NEAR_SOURCES = _rule("near_sources", "pictures of one source that have a near co
 FAMILIES = _rule("families", "sources in the store that are known to share pictures", severity=FINDING)
 
 
-def show(report: AuditReport) -> None:
-    """The report for people, on stderr."""
-    note(f"audit of {report.version} sha256:{report.digest[:12]}")
-    note("  " + "  ".join(f"{table} {n:,}" for table, n in report.counts.items()))
-    for one in report.summary["trajectories"]:
-        stops = "  ".join(f"{stop} {one[stop]:4.0%}" for stop in STOPS)
-        note(f"  {one['slice']} {one['origin']:<10} {one['n']:>9,} trajectories  {one['looks']:.2f} looks  {stops}")
-    _show_question_only(report.summary["question_only"])
-    for one in report.summary["calls"]:
-        note(f"  {one['slice']} expert calls: grn {one['n_calls_grn']:,}, with cvs {one['n_calls_grn_cvs']:,}")
-    for title, caught in (("problems", report.problems), ("findings", report.findings)):
-        note(f"{title}: {len(caught) or 'none'}")
-        for one in caught:
-            _show_problem(one)
-    if report.skipped:
-        note(f"not checked, since parts they need are broken: {', '.join(report.skipped)}")
-
-
-WORDING_ALONE = {  # column of the summary -> what its share means
-    "known_accuracy": "have the usual answer to their wording",
-    "known_accuracy_as_written": "have it letter by letter",
-    "accuracy": "have it, or the usual answer to their kind where the wording is new",
-}
-
-
-def _show_question_only(rows: list[dict[str, Any]]) -> None:
-    """How far the wording alone goes in each split and language, in all and by kind of question."""
-    for one in rows:
-        if one["kind"] == "all":
-            same = ("source", "split", "language", "train_rows")
-            kinds = [row for row in rows if row["kind"] != "all" and all(row[name] == one[name] for name in same)]
-            rows_of = ", without templated train rows" if one["train_rows"] == "own" else ""
-            note(f"  {one['source']} {one['split']} {one['language']}, wording alone{rows_of}:")
-            for name, what in WORDING_ALONE.items():
-                by_kind = ", ".join(f"{row['kind']} {100 * row[name]:.1f} %" for row in kinds)
-                note(f"    {100 * one[name]:.1f} % of {one['n_questions']:,} {what} ({by_kind})")
-
-
-def _show_problem(problem: Problem) -> None:
-    note(f"  {problem.id} ({problem.n:,}): {problem.explain}")
-    for key, detail in list(zip(problem.keys, problem.details, strict=True))[:5]:
-        note(f"    {key}: {detail}")
-    if len(problem.keys) > 5:
-        note("    … more with --json")
-
-
 def command(
     store: StoreOption,
     version: Annotated[str | None, typer.Option(help="v3 or the start of a digest; default the newest.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Findings fail the audit too.")] = False,
+    expert: of_expert.ExpertOption = None,
+    expert_slice: of_expert.SliceOption = None,
+    source: of_expert.SourceOption = None,
+    ingest_name: of_expert.IngestOption = None,
+    expert_set: of_expert.SetOption = None,
+    send_restricted: of_expert.SendOption = False,
+    looks_max: of_expert.LooksOption = None,
+    split: of_expert.SplitOption = None,
+    truth: of_expert.TruthOption = None,
+    questions: of_expert.QuestionsOption = None,
+    seed: of_expert.SeedOption = None,
+    out: of_expert.OutOption = None,
     json: JsonOption = False,
 ) -> None:
     """Check every file, reference, box and decision of a store, and say what its users should know.
 
+    With --expert and --source, or with --expert-slice: say what an expert is worth before anything is trained on it.
+
     Example: fovea audit --store store
     """
+    given = of_expert.Given(
+        expert,
+        expert_slice,
+        source,
+        ingest_name,
+        expert_set,
+        send_restricted,
+        looks_max,
+        split,
+        truth,
+        questions,
+        seed,
+        out,
+    )
+    if given.is_of_an_expert:
+        if strict:
+            raise UsageError("--strict is for a store; an expert passes or fails nothing", fix="leave it out")
+        of_expert.measure(Store(store), version, given, json)
+        return
     report = audit(Store(store), version)
     if json:
         print_json(report.to_json(store))
