@@ -17,15 +17,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pipeline.stages.demo", "Everything below on the phantom set, ending with a report page."),
     "ingest": ("pipeline.stages.ingest", "Read a data set into a store."),
     "build-trajectories": ("pipeline.stages.build_trajectories", "Let an expert search every question's image."),
+    "run-shard": ("pipeline.stages.run_shard", "One task's share of a build, for job arrays."),
     "audit": ("pipeline.stages.audit", "Recompute and check everything a store claims."),
     "sql": ("pipeline.stages.sql", "Query a store with DuckDB."),
     "gc": ("pipeline.stages.gc", "Remove what no manifest names."),
-    "bench": ("", "Measure fovea against plain tools."),
+    "bench": ("", "Measure how fast fovea is."),
     "train": ("trainer.commands", "Train a policy from a store."),
     "evaluate": ("trainer.evaluate_command", "Measure a policy on a split."),
 }
 BENCHES: dict[str, tuple[str, str]] = {
     "ingest": ("pipeline.stages.bench_ingest", "Images per second of ingest, against decoding and hashing alone."),
+    "trajectories": ("pipeline.stages.bench_trajectories", "Searches per second when every answer is known."),
+    "experts": ("pipeline.stages.bench_experts", "How busy the openai expert keeps an endpoint of known latency."),
 }
 
 
@@ -61,7 +64,7 @@ bench = typer.Typer(cls=BenchGroup, add_completion=False, no_args_is_help=True, 
 
 @bench.callback()
 def benches() -> None:
-    """Measure fovea against plain tools; each prints a ratio, above 1 where fovea is the faster.
+    """Measure fovea; each prints what it compares with, on stderr or as JSON.
 
     Example: fovea bench ingest --images 1000
     """

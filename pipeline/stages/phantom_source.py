@@ -13,7 +13,7 @@ from pipeline.adapters.patients import patient_key
 from pipeline.adapters.pixels import stored_image
 from pipeline.adapters.png import write_png
 from pipeline.adapters.sources.base import SHARD_IMAGES, SourceRows, SourceShard
-from pipeline.core.phantom import LEVELS, Phantom, phantom
+from pipeline.core.phantom import LEVELS, SIDE_PX_MIN, Phantom, phantom
 from schemas.errors import UsageError
 from schemas.records import Image, Question, Region
 
@@ -39,6 +39,8 @@ class PhantomSource:
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise UsageError(f"phantom levels are {', '.join(LEVELS)}, not {self.level!r}")
+        if self.side_px < SIDE_PX_MIN:
+            raise UsageError(f"a phantom has a side of at least {SIDE_PX_MIN} pixels, not {self.side_px}")
         for split, n_images in self._sizes().items():
             if n_images < 0 or self.offset < 0 or self.offset + n_images > INDICES_PER_SPLIT:
                 what = f"phantom {split}: {n_images} images from offset {self.offset} do not fit"

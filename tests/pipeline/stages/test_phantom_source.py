@@ -103,7 +103,7 @@ def test_source_and_shard_survive_the_way_to_a_worker():
 
 @pytest.mark.parametrize(
     "options",
-    [{"level": "L9"}, {"n_train": -1}, {"offset": -1}, {"n_test": 10, "offset": 999_999_991}],
+    [{"level": "L9"}, {"n_train": -1}, {"offset": -1}, {"n_test": 10, "offset": 999_999_991}, {"side_px": 111}],
 )
 def test_impossible_sizes_are_refused(options):
     with pytest.raises(UsageError):
