@@ -7,7 +7,6 @@ this machine a third of what it does with httpx2, and an expert at work sends hu
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from ssl import SSLCertVerificationError
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
@@ -25,6 +24,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from pipeline.adapters.hosts import is_this_machine
 from schemas.errors import UsageError
 from schemas.experts import Failure
 
@@ -141,10 +141,3 @@ def _through(proxy: str | None, **how: object) -> urllib3.PoolManager:
         return urllib3.ProxyManager(proxy, proxy_headers=headers, **how)
     except (LocationValueError, ValueError) as error:  # it may hold a password
         raise UsageError("the proxy that the environment names is no http or https address") from error
-
-
-def is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from pipeline.adapters.connections import is_this_machine
+from pipeline.adapters.hosts import is_this_machine
 from pipeline.adapters.sources.licences import may_pass_on
 from schemas.errors import UsageError
 

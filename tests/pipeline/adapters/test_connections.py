@@ -106,11 +106,3 @@ def test_a_proxy_that_cannot_be_used_is_refused_without_being_told(monkeypatch):
     with pytest.raises(UsageError) as raised:
         connected("http://expert.invalid/v1")
     assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("host", "is_here"),
-    [("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("a.b", False)],
-)
-def test_what_this_machine_is_called(host, is_here):
-    assert connections.is_this_machine(host) is is_here
