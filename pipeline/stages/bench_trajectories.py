@@ -6,12 +6,9 @@ and CVS, rows, work shards and completion records, pack, commit. Its rows must b
 """
 
 import json as jsonlib
-import os
 import re
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from pipeline.core.hunt import SearchConfig
 from pipeline.stages.bench_plot import Panel, plot, straight
 from pipeline.stages.bench_profile import profiled
 from pipeline.stages.bench_synthetic import BenchExpert, BenchSource
+from pipeline.stages.bench_watch import watched
 from pipeline.stages.build_trajectories import build_trajectories
 from pipeline.stages.ingest import ingest
 from pipeline.stages.progress import note
@@ -34,7 +32,6 @@ from schemas.errors import FoveaError, UsageError
 from schemas.reader import Store
 
 PROGRAM = Path(__file__).resolve().parents[2] / "cli.py"  # beside our packages, in a clone and when installed
-KIB_PER_MB = 1024
 SIZE = re.compile("[1-9][0-9]{0,6}")
 TASKS = {
     "pipeline.stages.trajectory_stage.items": "questions and image sizes",
@@ -154,27 +151,20 @@ def timed(store: Store, workers: int) -> Run:
     shutil.rmtree(store.root / "work" / "trajectories")
     words = ["build-trajectories", "--store", store.root, "--source", "bench", "--from-calls", "bench"]
     words += ["--name", "again", "--workers", workers, "--json"]
-    started_s = time.perf_counter()
-    running = subprocess.Popen([sys.executable, str(PROGRAM), *map(str, words)], stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    with running.stdout as out:
-        told = out.read()
-    _, status, usage = os.wait4(running.pid, 0)  # of the process and of all that it waited for
-    seconds = time.perf_counter() - started_s
-    running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
-        raise FoveaError(f"build-trajectories ended with exit code {running.returncode}; what it said stands above")
+    run = watched([sys.executable, str(PROGRAM), *map(str, words)])
+    if run.code:
+        raise FoveaError(f"build-trajectories ended with exit code {run.code}; what it said stands above")
     slices = store.head().slices
     if slices["trajectories/bench/again"].parts != slices["trajectories/bench/bench"].parts:
         raise FoveaError("the same calls have given other rows: figures of that are worth nothing")
-    rows = {table: sum(of_split.values()) for table, of_split in jsonlib.loads(told)["rows"].items()}
+    rows = {table: sum(of_split.values()) for table, of_split in jsonlib.loads(run.out)["rows"].items()}
     return Run(
         questions=sum(part.rows for _, part in store.head().parts("questions")),
         trajectories=rows["trajectories"],
         calls=rows["expert_calls"],
-        seconds=round(seconds, 3),
-        cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
-        peak_mb=round(usage.ru_maxrss / KIB_PER_MB, 1),
+        seconds=run.seconds,
+        cpu_s=run.cpu_s,
+        peak_mb=run.peak_mb,
     )
 
 
