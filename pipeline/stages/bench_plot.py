@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.core.markup import Markup, joined, tag
 
-WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 70, 16, 34, 46
+WIDTH, HEIGHT = 440, 300
+LEFT, RIGHT, TOP, BOTTOM = 70, 36, 34, 46
 CURVE_POINTS = 40
 INK, LINE, GRID = "#808080", "#2a78d6", "#80808055"
 WORDS = {"font_family": "sans-serif", "font_size": 12, "fill": INK}
