@@ -107,11 +107,13 @@ def test_a_build_after_another_in_one_process_has_a_state_of_its_own(tmp_path: P
 
 
 BUILDER = """
+import signal
 import sys
 from pathlib import Path
 from pipeline.adapters import engine
 from tests import small_stages
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may ignore it
     root, pipe = map(Path, sys.argv[1:3])
     stage, how = getattr(small_stages, sys.argv[3])(pipe=pipe), engine.Engine(int(sys.argv[4]))
     engine.run(root, stage, small_stages.shards(2), engine=how, done=lambda receipt, shard: None)

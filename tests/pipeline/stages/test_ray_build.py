@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_workers_killed_in_the_middle_change_nothing(local: Path):
 
 def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(local: Path):
     root = ingested(local, "stopped")
-    builder = start(*LINE, *ON_RAY, "--store", root)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # who runs the tests in the background may ignore it
+    builder = start(*LINE, *ON_RAY, "--store", root, preexec_fn=heed)
     wait_for(builder, root, 10)
     workers = list(workers_of(builder.pid))
     assert len(workers) == 2
