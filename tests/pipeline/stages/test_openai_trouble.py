@@ -65,14 +65,16 @@ def test_several_shards_at_once_give_the_bytes_of_one_call_after_the_other(tmp_p
     stores = [drawn(tmp_path / name, 200) for name in ("one", "many")]
     for store, n_calls in zip(stores, (1, 12), strict=True):
         with serving(odd={"spot 33 ": "prose"}) as model:
-            assert build(store, model.url, concurrency=n_calls, check=False) == {"drawn-0033": "malformed_json"}
+            told = {"concurrency": n_calls, "check": False, "read_s": 60}
+            assert build(store, model.url, **told) == {"drawn-0033": "malformed_json"}
         assert model.n_together <= n_calls
         records = [json.loads(path.read_bytes()) for path in store.root.glob("work/trajectories/*.json")]
         used = [record["usage"] for record in records]
         assert len(used) == 5
-        assert sum(each["n_requests"] for each in used) == len(model.requests)
+        assert sum(each["n_tries"] for each in used) == len(model.requests)
         read = store.snapshot().read("expert_calls", columns=["call_id"])
-        assert sum(each["calls_asked"] for each in used) == read.num_rows == len(model.requests)
+        n_requests, n_asked = (sum(each[name] for each in used) for name in ("n_requests", "calls_asked"))
+        assert n_requests == n_asked == read.num_rows
     assert bytes_of(stores[0].root) == bytes_of(stores[1].root)
 
 
