@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from schemas.errors import CheckpointError
 from schemas.grammar import DIALECTS, Dialect
+from schemas.protocols.options import lettered
 from schemas.records import Question
 from trainer.processor import Processor
 from trainer.recipe import DialogueConfig
@@ -95,11 +96,8 @@ class Dialogue:
         return Ids(ids, () if image is None else (image,))
 
     def _feedback_tags(self) -> tuple[str, str]:
-        return (
-            ("<feedback>", "</feedback>")
-            if self.config.dialect == "medeyes"
-            else ("<tool_response>", "</tool_response>")
-        )
+        name = "feedback" if self.config.dialect == "medeyes" else "tool_response"
+        return f"<{name}>", f"</{name}>"
 
     def _piece(self, piece: str | int, images: Sequence[EncodedImage]) -> tuple[int, ...]:
         return self.text(piece) if isinstance(piece, str) else self._image(images[piece])
@@ -150,7 +148,4 @@ def laid_out(text: str, n_images: int) -> list[str | int]:
 
 def question_text(question: Question) -> str:
     """The question, followed by lettered options where it has some."""
-    if not question.options:
-        return question.question
-    letters = (f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(question.options))
-    return f"{question.question}\n" + "\n".join(letters)
+    return "\n".join([question.question, *(f"{letter}. {text}" for letter, text in lettered(question).items())])

@@ -76,10 +76,6 @@ class Episode:
         return TokenRow(tuple(self.ids), tuple(self.is_written), tuple(self.images), self.n_prompt, self.name)
 
     @property
-    def look_boxes(self) -> list[Box]:
-        return [look.box_xyxy_px for look in self.looks]
-
-    @property
     def placed_looks(self) -> list[tuple[int, Box]]:
         """Each look with the index of its image."""
         return [(look.image, look.box_xyxy_px) for look in self.looks]

@@ -1,7 +1,7 @@
 """`fovea evaluate`: a run's checkpoint on one split of the questions it was made for, judged by one protocol."""
 
 import json as jsonlib
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ _URL_HELP = "OpenAI-compatible endpoint (…/v1), key in FOVEA_JUDGE_API_KEY; wi
 
 
 def command(
+    context: typer.Context,  # its object makes a judge, which lies outside the trainer
     run: Annotated[Path, typer.Option(help="Folder of a fovea train run.")],
     store: StoreOption,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "test",
@@ -45,7 +46,7 @@ def command(
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UsageError("no file can be written there", where=out, fix="--out: a file in a folder that exists")
     torch.set_num_threads(threads)
-    chosen = choose_protocol(protocol, judge_url, judge_model, judge_log)
+    chosen = choose_protocol(protocol, judge_url, judge_model, judge_log, context.obj)
     result, episodes = evaluate(run, store, split, checkpoint, source_slice, limit, temperature, device, chosen)
     if out is not None:
         out.write_text(jsonlib.dumps({**result, "episodes": episodes}) + "\n")
@@ -55,7 +56,13 @@ def command(
         _tell(result)
 
 
-def choose_protocol(name: str, judge_url: str | None, judge_model: str | None, judge_log: Path | None) -> Protocol:
+def choose_protocol(
+    name: str,
+    judge_url: str | None,
+    judge_model: str | None,
+    judge_log: Path | None,
+    judge: Callable[[str, Path, str | None], Protocol],
+) -> Protocol:
     """The protocol called `name`; the judge's options belong to llm-judge alone, which needs a model and a log."""
     if name != LLM_JUDGE:
         if any((judge_url, judge_model, judge_log)):
@@ -63,13 +70,7 @@ def choose_protocol(name: str, judge_url: str | None, judge_model: str | None, j
         return protocol_named(name)
     if judge_model is None or judge_log is None:
         raise UsageError(f"{LLM_JUDGE} needs to know its model and its log", fix="--judge-model NAME --judge-log FILE")
-    from trainer.judging import llm_judge
-
-    if judge_url is None:
-        return llm_judge(judge_model, judge_log, None)
-    from trainer.judge_endpoint import Endpoint, api_key
-
-    return llm_judge(judge_model, judge_log, Endpoint(judge_url, judge_model, api_key(judge_url, os.environ)))
+    return judge(judge_model, judge_log, judge_url)
 
 
 def evaluate(
@@ -103,7 +104,7 @@ def evaluate(
     for question in questions:
         protocol.part_of(question)  # refused before any work is done
     path = Checkpoints(run).find(checkpoint)
-    policy = Policy.load(path, getattr(torch, recipe.model.dtype), device)
+    policy = Policy.load(path, getattr(torch, recipe.model.dtype), device, base=Checkpoints(run).base(recipe))
     environment = Environment(Dialogue(policy.processor, recipe.dialogue), recipe.view)
     train = snapshot.records("questions", split="train", slices=[key])
     scenes = Scenes(snapshot, environment)

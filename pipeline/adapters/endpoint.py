@@ -1,4 +1,4 @@
-"""JSON over HTTP to a remote expert: asked until it answers or plainly will not, by many threads, never more at once.
+"""JSON over HTTP to a remote expert or judge: asked until it answers or plainly will not, by many threads at once.
 
 What concerns one request (a refusal of its body, a timeout, a lost connection after all tries) comes back as a
 `Failure`. What would fail every request (no server, a refused key, a redirect, an unknown path or model, too many
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
-from pipeline.adapters.addresses import KEY, checked_address, retry_after_s
+from pipeline.adapters.addresses import EXPERT, Role, checked_address, retry_after_s
 from pipeline.adapters.connections import Connections, NoReply, Reply
 from pipeline.adapters.crew import Crew
 from schemas.errors import ExpertError
@@ -76,9 +76,10 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
     draw: Callable[[], float] = field(default=random.random, repr=False)  # jitter: it changes no answer
+    role: Role = EXPERT
 
     def __post_init__(self) -> None:
-        self.url = str(checked_address(self.url)).rstrip("/")
+        self.url = str(checked_address(self.url, self.role)).rstrip("/")
         headers, n = {"Authorization": f"Bearer {self.key}"} if self.key else {}, self.limits.concurrency
         self._connections = Connections(self.url, headers, n, self.limits.connect_s, self.limits.read_s)
         self._crew, self._payer = Crew(n), threading.local()
@@ -151,7 +152,8 @@ class Endpoint:
     def stop(self, what: str, fix: str) -> NoReturn:
         """End every request of every thread with one error."""
         with self._lock:
-            error = self._error = self._error or ExpertError(f"the expert {what}", where=self.url, fix=fix)
+            error = ExpertError(f"the {self.role.name} {what}", where=self.url, fix=f"{fix}; {self.role.kept}")
+            error = self._error = self._error or error
         self._over.set()
         raise error
 
@@ -182,14 +184,15 @@ class Endpoint:
         status, failure = reply.status, f"status {reply.status}"
         code, words = self._words(reply.body)
         if code in NEVER_BUSY:
-            self.stop(f"has no credit left: {failure}", "the finished shards are kept; run again when it has")
+            self.stop(f"has no credit left: {failure}", "run again when it has")
         if status in MAY_PASS or status >= 500:
             wait_s = retry_after_s(reply.headers.get("Retry-After", ""), reply.headers.get("Date", ""))
             raise NoReply(Failure("http_status", failure, words), may_pass=True, wait_s=wait_s)
         if status in FOR_THIS_BODY:
             raise NoReply(Failure("http_status", failure, words), may_pass=False)
         if status in (401, 403):  # such refusals may quote the key
-            self.stop(f"refuses the key: {failure}", f"set {KEY}; OPENAI_API_KEY is sent to api.openai.com alone")
+            only = "OPENAI_API_KEY is sent to api.openai.com alone"
+            self.stop(f"refuses the key: {failure}", f"set {self.role.key}; {only}")
         if 300 <= status < 400 and "Location" in reply.headers:
             self.stop(f"points elsewhere: {failure}", "give the url it really has; redirects are not followed")
         self.stop(f"refuses: {failure} {words}".rstrip(), "check the url and the model")
@@ -211,7 +214,7 @@ class Endpoint:
         if wait_s is None:
             return self._rest(min(self.limits.wait_max_s, self.limits.wait_s * 2**number) * self.draw())
         if wait_s > RETRY_AFTER_MAX_S:
-            self.stop(f"asks for a pause of {wait_s:.0f} s", "the finished shards are kept; run again later")
+            self.stop(f"asks for a pause of {wait_s:.0f} s", "run again later")
         with self._lock:
             self._resume_at_s = max(self._resume_at_s, time.monotonic() + wait_s)
         return None
@@ -230,7 +233,7 @@ class Endpoint:
             raise self._ended()
 
     def _ended(self) -> BaseException:
-        return self._error or ExpertError("the expert was closed", where=self.url)
+        return self._error or ExpertError(f"the {self.role.name} was closed", where=self.url)
 
     def _count(self, outcome: dict[str, Any] | Failure, n_tries: int, started_s: float, sent_s: float) -> None:
         """Counts, and breaks the circuit: a server that is gone, or fails `breaker_at` requests in a row, is left."""
@@ -250,4 +253,4 @@ class Endpoint:
         if outcome.error_class == "no_connection":
             self.stop(f"cannot be reached, tried {n_tries} times ({outcome.message})", "start it, or check the url")
         if n_failed >= self.limits.breaker_at:
-            self.stop(f"failed {n_failed} requests in a row, the last with {why}", "mend it; finished shards are kept")
+            self.stop(f"failed {n_failed} requests in a row, the last with {why}", "mend it")

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Z_95 = 1.959963984540054  # the standard normal's 97.5 % quantile
+from schemas.intervals import Z_95, wilson
+
 T_95 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582)  # Student's, for 1 to 5 degrees of freedom
 NO_SPREAD = 1e-12  # less is rounding
 Count = tuple[str, float, int]  # cluster, hits, of how many
@@ -51,14 +52,6 @@ def gain(pairs: Iterable[Pair]) -> tuple[float, float | None] | None:
     rests = [(hits - other, m) for hits, other, m in clusters]
     value = math.fsum(rest for rest, _ in rests) / n
     return value, error_of_sum([(rest - value * m) / n for rest, m in rests])
-
-
-def wilson(p: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval (JASA 1927) for `n` independent trials: n may be a fraction."""
-    z2_n = Z_95**2 / n
-    middle, half = p + z2_n / 2, Z_95 * math.sqrt((p * (1 - p) + z2_n / 4) / n)
-    low, high = (middle - half) / (1 + z2_n), (middle + half) / (1 + z2_n)
-    return 0.0 if p == 0 else low, 1.0 if p == 1 else high
 
 
 def t_95(df: int) -> float:

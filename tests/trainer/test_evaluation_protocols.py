@@ -15,15 +15,9 @@ from schemas.protocols.llava_med import PROTOCOL as LLAVA_MED
 from schemas.protocols.medevalkit import PROTOCOL as MEDEVALKIT
 from schemas.protocols.medevalkit import RAISES
 from schemas.protocols.registry import PROTOCOLS
-from schemas.records import Question
-from tests.trainer.judge_server import said, serving
-from trainer.core.intervals import majority_answers, majority_guess
+from tests.pipeline.judge_server import said, serving
 from trainer.evaluate_command import choose_protocol, evaluate
-from trainer.evaluation import _lettered, _outcome, report
-
-CHOICE = Question(
-    "q1", "medxpertqa", "test", ("i",), "Which?", "Rubella", "choice", options=("Measles", "Rubella", "Scurvy")
-)
+from trainer.evaluation import _outcome, report
 
 
 @pytest.fixture
@@ -95,16 +89,6 @@ def test_a_failed_episode_is_wrong_even_where_an_empty_answer_is_option_a(told):
     assert [row["question_id"] for row in report([one], MEDEVALKIT)["failures"]] == [one.question.question_id]
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if PROTOCOLS[name].part(CHOICE)])
-def test_the_majority_answer_to_a_choice_is_read_by_every_protocol(name):
-    """Some read letters alone, and majorities are texts."""
-    protocol, guess = PROTOCOLS[name], majority_guess(CHOICE, majority_answers([CHOICE]))
-    assert guess == "Rubella"
-    assert protocol.judge(_lettered(guess, CHOICE), CHOICE).is_correct is True
-    assert _lettered("Mumps", CHOICE) == "Mumps"
-    assert _lettered("Rubella", replace(CHOICE, answer_kind="open")) == "Rubella"
-
-
 def test_modalities_are_those_of_the_images(told):
     asked = {"source": "omnimedvqa", "answer_kind": "choice", "answer": "CT", "options": ("CT", "MRI")}
     results = [told(MEDEVALKIT, said, question_id=said, image_ids=(said,), **asked) for said in ("A", "B", "a")]
@@ -141,7 +125,6 @@ def test_a_protocol_refuses_a_source_that_it_does_not_define(measured, name, mon
 
 def test_the_command_asks_a_judge_then_replays_it(whole_run, run_store, tmp_path, monkeypatch, capsys):
     """The policy's episodes fail, so only the question-only majority answers are put to the judge."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("FOVEA_JUDGE_API_KEY", "sk-of-the-test")
     log = tmp_path / "judge.jsonl"
     words = ["fovea", "evaluate", "--run", whole_run, "--store", run_store.root, "--limit", "2", "--json"]
@@ -177,8 +160,8 @@ def test_options_of_the_judge_belong_to_the_judge(tmp_path):
         (("gpt", None, None, None), "unknown protocol 'gpt'"),
     ]:
         with pytest.raises(UsageError, match=words):
-            choose_protocol(*wrong)
-    assert choose_protocol("fovea", None, None, None) is FOVEA
+            choose_protocol(*wrong, cli.recorded_judge)
+    assert choose_protocol("fovea", None, None, None, cli.recorded_judge) is FOVEA
     assert not log.exists()
 
 

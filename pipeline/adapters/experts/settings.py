@@ -4,7 +4,9 @@ Ranges and meanings are the expert's own business.
 """
 
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
+
+from schemas.settings import typed
 
 
 def check_types(settings: Any) -> None:
@@ -13,13 +15,8 @@ def check_types(settings: Any) -> None:
     So that 0 and 0.0 are one setting, and no text stands where `True` is meant.
     """
     for each in fields(settings):
-        object.__setattr__(settings, each.name, _typed(each.name, getattr(settings, each.name), each.type))
-
-
-def _typed(name: str, value: object, kind: Any) -> object:
-    kinds = get_args(kind) or (kind,)
-    if type(value) is int and float in kinds:
-        return float(value)
-    if type(value) not in kinds:
-        raise ValueError(f"{name} cannot be {value!r}")
-    return value
+        value = getattr(settings, each.name)
+        try:
+            object.__setattr__(settings, each.name, typed(each.type, value))
+        except ValueError as error:
+            raise ValueError(f"{each.name} cannot be {value!r}: {error}") from error

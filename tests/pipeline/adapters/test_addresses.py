@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.adapters.addresses import api_key, checked_address, retry_after_s
+from pipeline.adapters.addresses import JUDGE, api_key, checked_address, retry_after_s
 from schemas.errors import UsageError
 
 OPENAI = "https://api.openai.com/v1"
@@ -21,17 +21,34 @@ BOTH = {"FOVEA_EXPERT_API_KEY": " ours ", "OPENAI_API_KEY": "theirs"}
 )
 def test_a_key_goes_only_where_it_belongs(url, environment, expected):
     assert api_key(url, environment) == expected
+    ours = {name.replace("EXPERT", "JUDGE"): key for name, key in environment.items()}
+    assert api_key(url, ours, JUDGE) == expected
+    assert api_key(url, {**ours, "OPENAI_API_KEY": ""}) is None  # of the other role
 
 
 def test_a_key_that_no_header_takes_is_refused_without_being_told():
-    with pytest.raises(UsageError) as raised:
-        api_key(OPENAI, {"OPENAI_API_KEY": "sk-sécret\n"})
-    assert "OPENAI_API_KEY" in str(raised.value)
-    assert "cret" not in str(raised.value)
+    for key in ("sk-sécret", "sk-se\ncret"):
+        with pytest.raises(UsageError) as raised:
+            api_key(OPENAI, {"OPENAI_API_KEY": key})
+        assert "OPENAI_API_KEY" in str(raised.value)
+        assert "cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8000", "ftp://x/v1", "http://", "http://me:secret@x/v1", "https://x/v1?key=secret", None]
+    "url",
+    [
+        "",
+        "127.0.0.1:8000",
+        "localhost:8000/v1",
+        "ftp://x/v1",
+        "file:///etc",
+        "http://",
+        "http://[::1",
+        "http://me:secret@x/v1",
+        "https://x/v1?key=secret",
+        "https://x/v1#secret",
+        None,
+    ],
 )
 def test_an_address_with_a_secret_or_no_address_is_refused(url):
     with pytest.raises(UsageError) as raised:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.intervals import Z_95, gain, share, t_95, wilson
+from pipeline.core.intervals import gain, share, t_95
+from schemas.intervals import Z_95, wilson
 
 counts = st.lists(
     st.tuples(st.sampled_from("abcdef"), st.integers(0, 4), st.integers(0, 4)).map(
@@ -16,19 +17,6 @@ counts = st.lists(
     ),
     max_size=12,
 )
-
-
-@pytest.mark.parametrize(
-    ("p", "n", "low", "high"),
-    [
-        (0.0, 5, 0.0, 0.4345),  # 0 of 5 is not certain
-        (1.0, 5, 0.5655, 1.0),
-        (0.5, 10, 0.2366, 0.7634),
-        (0.5, 4.5, 0.1607, 0.8393),  # a fraction of a trial
-    ],
-)
-def test_wilson(p, n, low, high):
-    assert wilson(p, n) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_one_thing_an_image_gives_the_plain_interval():

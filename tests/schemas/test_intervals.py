@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.doubles import question
-from trainer.core.intervals import interval, majority_answers, majority_guess, wilson
+from schemas.intervals import interval, mean, wilson
 
 
 @pytest.mark.parametrize(
@@ -21,15 +20,29 @@ from trainer.core.intervals import interval, majority_answers, majority_guess, w
     ],
 )
 def test_wilson(n_right, n, low, high):
-    assert wilson(n_right, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(n_right / n, n) == pytest.approx((low, high), abs=5e-5)
     values = [True] * n_right + [False] * (n - n_right)
-    assert interval(values, "any key") == interval([float(value) for value in values]) == wilson(n_right, n)
+    assert interval(values, "any key") == interval([float(value) for value in values]) == wilson(n_right / n, n)
+    assert mean(values) == n_right / n
+
+
+@pytest.mark.parametrize(
+    ("p", "n", "low", "high"),
+    [
+        (0.0, 5, 0.0, 0.4345),  # 0 of 5 is not certain
+        (1.0, 5, 0.5655, 1.0),
+        (0.5, 10, 0.2366, 0.7634),
+        (0.5, 4.5, 0.1607, 0.8393),  # a fraction of a trial
+    ],
+)
+def test_wilson_of_a_share(p, n, low, high):
+    assert wilson(p, n) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_nothing_right_is_not_certain():
     """Nor is everything right: the ends are exact, the other side is open."""
     for n in (1, 5, 400):
-        (none_low, none_high), (all_low, all_high) = wilson(0, n), wilson(n, n)
+        (none_low, none_high), (all_low, all_high) = wilson(0.0, n), wilson(1.0, n)
         assert (none_low, all_high) == (0.0, 1.0)
         assert none_high == pytest.approx(1 - all_low)
         assert none_high > 3 / (n + 4)
@@ -40,6 +53,7 @@ def test_golden_bootstrap():
     assert interval([0.1, 0.4, 0.5, 0.9], "golden") == pytest.approx((0.2, 0.775), abs=1e-9)
     assert interval([n / 7 for n in range(8)], "golden") == pytest.approx((15 / 56, 5 / 7), abs=1e-9)
     assert interval([], "golden") is None
+    assert mean([]) is None
 
 
 def test_half_of_many_is_as_wide_as_theory_says():
@@ -61,33 +75,3 @@ def test_an_interval_holds_its_mean_and_nothing_impossible(values, key):
 def test_resamples_are_named_by_their_key():
     values = [index / 37 for index in range(37)]
     assert interval(values, "overall") == interval(values, "overall") != interval(values, "pattern")
-
-
-TRAIN = [
-    question(answer="no"),
-    question(answer="yes"),
-    question(answer="no"),
-    question(question="Which side?", answer="right"),
-    question(question="Which side?", answer="left"),
-    question(question="What is it?", answer="yes"),
-    question(question="What is it?", answer="yes"),
-]
-
-
-@pytest.mark.parametrize(
-    ("asked", "guess"),
-    [
-        ("Is there a nodule?", "no"),
-        ("Which side?", "left"),  # a tie: first in the alphabet
-        ("What is it?", "yes"),
-        ("Never asked before?", "yes"),  # the majority of all answers
-    ],
-)
-def test_the_question_alone(asked, guess):
-    for train in (TRAIN, TRAIN[::-1]):
-        assert majority_guess(question(question=asked, answer="?"), majority_answers(train)) == guess
-
-
-def test_nobody_knows_a_majority_without_answers():
-    assert majority_answers([]) == {}
-    assert majority_guess(question(), {}) == ""

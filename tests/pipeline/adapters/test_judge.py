@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from pipeline.adapters.judge import PROMPT_SHA256, UNJUDGED, asked, digest, llm_judge, read_verdict
 from schemas.errors import InputError, UsageError
 from schemas.records import Question
-from trainer.judging import PROMPT_SHA256, UNJUDGED, asked, digest, llm_judge, read_verdict
 
 QUESTION = Question("q1", "vqa-rad", "test", ("i",), "Where is it?", "left lung", "open")
 CHOICE = Question("q2", "mmmu", "test", ("i",), "Which?", "MRI", "choice", options=("CT", "MRI"))

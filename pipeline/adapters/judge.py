@@ -9,11 +9,11 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+from pipeline.adapters.judge_log import JudgeLog, Judgement
 from schemas.errors import InputError, UsageError
 from schemas.protocols.base import Protocol, Verdict, decided
 from schemas.protocols.options import lettered
 from schemas.records import Question
-from trainer.judge_log import JudgeLog, Judgement
 
 NAME = "llm-judge"
 UNJUDGED = "unjudged: the judge's reply is no verdict"
@@ -73,7 +73,7 @@ def llm_judge(model: str, log: Path, ask: Callable[[str], str] | None) -> Protoc
     judge = _Judge(model, JudgeLog(log, is_written=ask is not None), ask)
     return Protocol(
         name=f"{NAME}:{model}",
-        origin=f"ours: trainer/judging.py, prompt {PROMPT_SHA256[:12]}",
+        origin=f"ours: pipeline/adapters/judge.py, prompt {PROMPT_SHA256[:12]}",
         covers="every question",
         headline="accuracy over all questions",
         part=lambda question: question.answer_kind,

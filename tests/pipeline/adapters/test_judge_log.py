@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.adapters.judge_log import JudgeLog, Judgement
 from schemas.errors import InputError
-from trainer.judge_log import JudgeLog, Judgement
 
 MADE = Judgement("q1", "a" * 64, "b" * 64, "c" * 64, "m", "VERDICT: correct", "correct")
 OTHER = replace(MADE, asked_sha256="d" * 64, reply="é\n\u2028", verdict=None)
