@@ -1,7 +1,7 @@
 """Plain padded forward of independent rows, with gradient: the reference, and the path of SFT.
 
-Every row repeats its prompt here. Rows that share one go through `trainer.shared_prefix`, which
-must agree with this file; images are encoded once per distinct key in both.
+Every row repeats its prompt here. Rows that share one go through `trainer.tree_update`, which must agree
+with this file; images are encoded once per distinct key in both.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from schemas.errors import InputError
+from trainer.attention import Past
+from trainer.caches import SharedPast
 from trainer.head import token_scores
 from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
@@ -35,40 +37,69 @@ class Batch:
         return [Placed(row, start, features[key]) for row, start, key in self.images]
 
 
-def collate(rows: Sequence[TokenRow], image_id: int, n_skipped: int = 0) -> Batch:
-    """Tokens `n_skipped` … last written − 1 of each row: the last written token predicts nothing and is left out."""
-    ends = [max(row.written_at, default=n_skipped) for row in rows]
-    width = max(1, max(ends) - n_skipped)
+@dataclass(frozen=True, slots=True)
+class LaidRow:
+    """A row with the places of its images and its positions [3, len(ids)]."""
+
+    row: TokenRow
+    spans: tuple[ImageSpan, ...]
+    positions: torch.Tensor
+
+
+def lay_out(row: TokenRow, image_id: int) -> LaidRow:
+    spans = image_spans(row.ids, row.images, image_id, row.name)
+    if any(span.start < row.n_prompt < span.stop for span in spans):
+        raise InputError(f"the prompt ends inside an image, after token {row.n_prompt}", where=row.name)
+    return LaidRow(row, tuple(spans), position_ids(len(row.ids), spans))
+
+
+def collate(rows: Sequence[LaidRow], begin: int = 0, end: int | None = None) -> Batch:
+    """Tokens `begin` … `end` − 1 of each row; by default up to the last written one, which predicts nothing itself."""
+    ends = [max(one.row.written_at, default=begin) if end is None else end for one in rows]
+    width = max(1, max(ends) - begin)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     positions = torch.zeros(3, len(rows), width, dtype=torch.long)
     images, predictors, targets, counts = [], [], [], []
-    for at, (row, end) in enumerate(zip(rows, ends, strict=True)):
-        spans = image_spans(row.ids, row.images, image_id, row.name)
-        _refuse_cut(spans, n_skipped, row.name)
-        ids[at, : end - n_skipped] = torch.tensor(row.ids[n_skipped:end], dtype=torch.long)
-        positions[:, at, : end - n_skipped] = position_ids(len(row.ids), spans)[:, n_skipped:end]
-        images += [(at, span.start - n_skipped, span.image.key) for span in spans if n_skipped <= span.start < end]
-        predictors += [(at, token - 1 - n_skipped) for token in row.written_at]
-        targets += [row.ids[token] for token in row.written_at]
-        counts.append(len(row.written_at))
+    for at, (laid, stop) in enumerate(zip(rows, ends, strict=True)):
+        row, n_run = laid.row, stop - begin
+        ids[at, :n_run] = torch.tensor(row.ids[begin:stop], dtype=torch.long)
+        positions[:, at, :n_run] = laid.positions[:, begin:stop]
+        images += [(at, span.start - begin, span.image.key) for span in laid.spans if begin <= span.start < stop]
+        written = [token for token in row.written_at if begin <= token and (end is None or token < end)]
+        predictors += [(at, token - 1 - begin) for token in written]
+        targets += [row.ids[token] for token in written]
+        counts.append(len(written))
     where = torch.tensor(predictors, dtype=torch.long).view(-1, 2)
     return Batch(ids, positions, tuple(images), where, torch.tensor(targets, dtype=torch.long), tuple(counts))
 
 
-def _refuse_cut(spans: Sequence[ImageSpan], n_skipped: int, name: str) -> None:
-    if any(span.start < n_skipped < span.stop for span in spans):
-        raise InputError(f"the prompt ends inside an image, after token {n_skipped}", where=name)
+def run(
+    policy: Policy, batch: Batch, past: Past, features: dict[str, torch.Tensor], *, recompute: bool = False
+) -> torch.Tensor:
+    """Last hidden states [B, n, hidden] of a batch after `past`; image features by key."""
+    embedded = policy.embed(batch.ids.to(policy.device), batch.placed(features))
+    return policy.decode_hidden(embedded, batch.positions.to(policy.device), past, recompute=recompute)
 
 
-def encode_distinct(policy: Policy, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
-    """Features of every image of `rows` by key, each encoded once."""
-    images = distinct_images(rows)
-    return dict(zip((image.key for image in images), policy.encode(images), strict=True))
-
-
-def split_scores(logprobs: torch.Tensor, entropies: torch.Tensor, counts: Sequence[int]) -> list[Scores]:
-    """Flat scores of a batch, row by row."""
-    return [Scores(*parts) for parts in zip(logprobs.split(counts), entropies.split(counts), strict=True)]
+def score(
+    policy: Policy,
+    batch: Batch,
+    hidden: torch.Tensor,
+    temperature: float,
+    *,
+    before: torch.Tensor | None = None,
+    entropy_has_grad: bool = False,
+) -> list[Scores]:
+    """Of each row's written tokens, from the batch's last hidden states; `before` [1, hidden] is that of column −1."""
+    at_row, at_column = batch.predictors.to(policy.device).unbind(1)
+    states = hidden[at_row, at_column.clamp(min=0)]
+    if before is not None:
+        states = torch.where(at_column[:, None] < 0, before, states)
+    targets = batch.targets.to(policy.device)
+    flat = token_scores(
+        states, policy.head_weight, targets, policy.banned, temperature, entropy_has_grad=entropy_has_grad
+    )
+    return [Scores(*parts) for parts in zip(*(one.split(batch.counts) for one in flat), strict=True)]
 
 
 def score_rows(
@@ -83,16 +114,8 @@ def score_rows(
 
     Rows of similar length waste the least; `recompute` trades a second forward for layer memory.
     """
-    batch = collate(rows, policy.image_id)
-    embedded = policy.embed(batch.ids.to(policy.device), batch.placed(encode_distinct(policy, rows)))
-    hidden = policy.decode_hidden(embedded, batch.positions.to(policy.device), recompute=recompute)
-    at_row, at_column = batch.predictors.to(policy.device).unbind(1)
-    scores = token_scores(
-        hidden[at_row, at_column],
-        policy.head_weight,
-        batch.targets.to(policy.device),
-        policy.banned,
-        temperature,
-        entropy_has_grad=entropy_has_grad,
-    )
-    return split_scores(*scores, batch.counts)
+    batch = collate([lay_out(row, policy.image_id) for row in rows])
+    images = distinct_images(rows)
+    features = dict(zip((image.key for image in images), policy.encode(images), strict=True))
+    hidden = run(policy, batch, SharedPast(), features, recompute=recompute)
+    return score(policy, batch, hidden, temperature, entropy_has_grad=entropy_has_grad)

@@ -1,9 +1,9 @@
 """The log-probability head: loss tokens only, chunk by chunk, recomputed in the backward pass.
 
 Logits of a 152k vocabulary are what fills a memory first, so they never exist for more than one
-chunk of tokens and are never kept. One rule serves sampling and training alike: banned ids get
-logit −∞, then the rest is divided by the temperature; arithmetic is float32 (float64 for float64
-inputs), whatever the weights are stored in.
+chunk of tokens and are never kept. One rule serves sampling and training alike: the logits are
+divided by the temperature, banned ids get the lowest finite one, which is probability 0; arithmetic
+is float32 (float64 for float64 inputs), whatever the weights are stored in.
 """
 
 import torch
@@ -11,39 +11,50 @@ from torch import Tensor
 
 from schemas.errors import TrainingError
 
-_CHUNK_ELEMENTS = 1 << 26  # logits of one chunk: 256 MB in float32
-_ROWS_UPCAST = 16_384  # vocabulary rows of a bfloat16 head that are upcast at once
+_CHUNK_ELEMENTS = 1 << 24  # logits of one chunk: 64 MB in float32
+_ROWS_AT_ONCE = 16_384  # vocabulary rows of a bfloat16 head that are upcast at once
 
 
-def masked_logits(hidden: Tensor, weight: Tensor, banned: Tensor, temperature: float) -> Tensor:
-    """z = (hidden · weightᵀ) / temperature [n, V] in float32 or float64, −∞ where `banned` [V]."""
+def masked_logits(
+    hidden: Tensor, weight: Tensor, banned: Tensor, temperature: float, out: Tensor | None = None
+) -> Tensor:
+    """z = (hidden · weightᵀ) / temperature [n, V] in float32 or float64; the lowest number where `banned` [V].
+
+    Written into the first rows of `out`, if there is one; no gradient.
+    """
     exact = torch.promote_types(weight.dtype, torch.float32)
-    hidden = hidden.to(exact)
-    if weight.dtype == exact:
-        logits = hidden @ weight.T
-    else:
-        logits = torch.cat([hidden @ rows.to(exact).T for rows in weight.split(_ROWS_UPCAST)], dim=-1)
-    if temperature != 1.0:
-        logits /= temperature
-    return logits.masked_fill_(banned, -torch.inf)
+    scaled = hidden.to(exact) / temperature
+    logits = scaled.new_empty(len(hidden), len(weight)) if out is None else out[: len(hidden)]
+    for rows, columns in zip(weight.split(_ROWS_AT_ONCE), logits.split(_ROWS_AT_ONCE, dim=1), strict=True):
+        torch.mm(scaled, rows.to(exact).T, out=columns)
+    return logits.add_(logits.new_zeros(len(weight)).masked_fill_(banned, torch.finfo(exact).min))
 
 
-def entropy_of(log_probs: Tensor, probs: Tensor) -> Tensor:
-    """−Σ p log p [n] in nats; a banned id (p = 0, log p = −∞) adds nothing."""
-    return -(probs * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
+def distribution(logits: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """p, in `out`, and log p, in place of `logits`, both [n, V]; no gradient.
+
+    By the library's softmax: `exp` is many times slower where it underflows. The largest logit is taken off first, so
+    that digits of large ones last.
+    """
+    logits.sub_(logits.amax(-1, keepdim=True))
+    probs = torch.softmax(logits, -1, out=out)
+    return probs, logits.add_(probs.amax(-1, keepdim=True).log_())  # of the likeliest, e⁰ / Σ
 
 
 class _TokenScores(torch.autograd.Function):
-    """Forward: log p(target) and entropy. Backward: ∂/∂z = g·(1[target] − p) − g_H·p·(log p + H)."""
+    """Forward: log p(target) and H = −Σ p·log p. Backward: ∂/∂z = g·(1[target] − p) − g_H·p·(log p + H)."""
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, banned, temperature, chunk, entropy_has_grad):
-        scores = [
-            _chunk_scores(hidden[at : at + chunk], weight, targets[at : at + chunk], banned, temperature)
-            for at in range(0, len(hidden), chunk)
-        ]
-        logprobs, entropies = (torch.cat(parts) for parts in zip(*scores, strict=True))
-        ctx.save_for_backward(hidden, weight, targets, banned)
+        room = _room(hidden, weight, chunk)
+        logprobs, entropies = (room[0].new_empty(len(hidden)) for _ in range(2))
+        for at in range(0, len(hidden), chunk):
+            part = slice(at, at + chunk)
+            logits, probs = (one[: len(hidden[part])] for one in room)
+            probs, log_probs = distribution(masked_logits(hidden[part], weight, banned, temperature, logits), probs)
+            logprobs[part] = log_probs.gather(-1, targets[part, None])[:, 0]
+            entropies[part] = -probs.mul_(log_probs).sum(-1)
+        ctx.save_for_backward(hidden, weight, targets, banned, entropies)
         ctx.settings = temperature, chunk, entropy_has_grad
         if not entropy_has_grad:
             ctx.mark_non_differentiable(entropies)
@@ -51,45 +62,38 @@ class _TokenScores(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_logprobs, grad_entropies):
-        hidden, weight, targets, banned = ctx.saved_tensors
+        hidden, weight, targets, banned, entropies = ctx.saved_tensors
         temperature, chunk, entropy_has_grad = ctx.settings
-        exact = grad_logprobs.dtype
+        room = _room(hidden, weight, chunk)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
+        grad_weight = torch.zeros_like(weight, dtype=room[0].dtype) if ctx.needs_input_grad[1] else None
         for at in range(0, len(hidden), chunk):
             part = slice(at, at + chunk)
-            grad_entropy = grad_entropies[part] if entropy_has_grad else None
-            logits = masked_logits(hidden[part], weight, banned, temperature)
-            grad_logits = _logits_grad(logits, targets[part], grad_logprobs[part], grad_entropy) / temperature
+            pulls = grad_logprobs[part, None]
+            logits, probs = (one[: len(pulls)] for one in room)
+            masked_logits(hidden[part], weight, banned, temperature, logits)
+            if entropy_has_grad:
+                _, log_probs = distribution(logits, probs)
+                informed = log_probs.add_(entropies[part, None]).masked_fill_(banned, 0.0)
+                grad_logits = probs.mul_(informed.mul_(grad_entropies[part, None]).add_(pulls).neg_())
+            else:
+                grad_logits = torch.softmax(logits, -1, out=probs).mul_(-pulls)
+            grad_logits.scatter_add_(1, targets[part, None], pulls).div_(temperature)
             if grad_hidden is not None:
                 grad_hidden[part] = _times_weight(grad_logits, weight)
             if grad_weight is not None:
-                grad_weight.addmm_(grad_logits.T, hidden[part].to(exact))
+                grad_weight.addmm_(grad_logits.T, hidden[part].to(grad_logits.dtype))
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), *(None,) * 5
 
 
-def _chunk_scores(
-    hidden: Tensor, weight: Tensor, targets: Tensor, banned: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    log_probs = masked_logits(hidden, weight, banned, temperature).log_softmax(-1)
-    return log_probs.gather(-1, targets[:, None])[:, 0], entropy_of(log_probs, log_probs.exp())
-
-
-def _logits_grad(logits: Tensor, targets: Tensor, grad_logprobs: Tensor, grad_entropies: Tensor | None) -> Tensor:
-    log_probs = logits.log_softmax(-1)
-    probs = log_probs.exp()
-    grad = probs * -grad_logprobs[:, None]
-    grad.scatter_add_(1, targets[:, None], grad_logprobs[:, None])
-    if grad_entropies is not None:
-        finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
-        grad -= probs * (finite + entropy_of(log_probs, probs)[:, None]) * grad_entropies[:, None]
-    return grad
+def _room(hidden: Tensor, weight: Tensor, chunk: int) -> list[Tensor]:
+    """Two tensors [chunk, V] that every chunk of tokens is worked on in."""
+    exact = torch.promote_types(weight.dtype, torch.float32)
+    return [weight.new_empty(min(chunk, len(hidden)), len(weight), dtype=exact) for _ in range(2)]
 
 
 def _times_weight(grad_logits: Tensor, weight: Tensor) -> Tensor:
-    if weight.dtype == grad_logits.dtype:
-        return grad_logits @ weight
-    columns, rows = grad_logits.split(_ROWS_UPCAST, dim=1), weight.split(_ROWS_UPCAST)
+    columns, rows = grad_logits.split(_ROWS_AT_ONCE, dim=1), weight.split(_ROWS_AT_ONCE)
     return sum(part @ block.to(part.dtype) for part, block in zip(columns, rows, strict=True))
 
 

@@ -1,12 +1,12 @@
-"""Token losses of dual-stream GRPO: log-probs and advantages in, one number per row out.
+"""Token losses of dual-stream GRPO: log-probs and advantages in, one number per run of shared tokens out.
 
-A row is the *policy-written* tokens of one trajectory, already picked by the loss mask, so
-prompt, feedback, crop and image tokens never arrive here. No model, no reduction across
-ranks: `normalisers` counts, the caller sums the counts, `row_weight` applies them.
+Only *policy-written* tokens arrive here, already picked by the loss mask, never prompt, feedback, crop or image.
+Tokens that several rows share count once, with the rows' weighted advantages as two sums. No model, no reduction
+across ranks: `normalisers` counts, the caller sums the counts, `row_weight` applies them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -130,50 +130,62 @@ def _log_ratio(logprobs: Tensor, old_logprobs: Tensor | None, stream: Stream, co
     return logprobs
 
 
-def _objective(
-    logprobs: Tensor, old_logprobs: Tensor | None, advantage: float, stream: Stream, config: LossConfig
-) -> Tensor:
-    """One row's objective per token [T]."""
+class Sums(NamedTuple):
+    """Of the rows through some tokens, weighted by c_i: Σ c_i·max(A_i, 0), Σ c_i·min(A_i, 0), Σ c_i."""
+
+    positive: float
+    negative: float
+    weight: float
+
+    @classmethod
+    def of(cls, advantages: Iterable[float], weights: Iterable[float]) -> "Sums":
+        pairs = list(zip(advantages, weights, strict=True))
+        if any(not math.isfinite(advantage) for advantage, _ in pairs):
+            raise ValueError(f"advantages must be finite, got {[advantage for advantage, _ in pairs]}")
+        positive, negative = (math.fsum(c * side(a, 0.0) for a, c in pairs) for side in (max, min))
+        return cls(positive, negative, math.fsum(c for _, c in pairs))
+
+
+def _objective(logprobs: Tensor, old_logprobs: Tensor | None, sums: Sums, stream: Stream, config: LossConfig) -> Tensor:
+    """The weighted objective per token [T] of all rows through these tokens."""
     (n_tokens,) = logprobs.shape
     if logprobs.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"log-probs must be float32 or float64, got {logprobs.dtype}: a ratio has no digits in half")
-    if not math.isfinite(advantage):
-        raise ValueError(f"advantage must be finite, got {advantage}")
-    positive, negative = max(advantage, 0.0), min(advantage, 0.0)
     if stream == "expert":
         if old_logprobs is not None:
             raise ValueError("an expert row has no old log-probs (π_expert = 1); replayed rollouts are policy rows")
-        return expert_objective(logprobs, positive, negative, config)
+        return expert_objective(logprobs, sums.positive, sums.negative, config)
     if old_logprobs is not None and old_logprobs.shape != (n_tokens,):
         raise ValueError(f"{n_tokens} log-probs but old log-probs of shape {tuple(old_logprobs.shape)}")
-    return policy_objective(logprobs, old_logprobs, positive, negative, config)
+    return policy_objective(logprobs, old_logprobs, sums.positive, sums.negative, config)
 
 
-def row_loss(
+def token_loss(
     logprobs: Tensor,
     old_logprobs: Tensor | None,
-    advantage: float,
+    sums: Sums,
     stream: Stream,
     config: LossConfig,
     *,
     reference_logprobs: Tensor | None = None,
     entropies: Tensor | None = None,
 ) -> Tensor:
-    """−Σ_t of one row's objective, a scalar: minimising it maximises J; scale it by `row_weight`.
+    """−Σ_t of the objective of tokens that the rows of `sums` share, a scalar: minimising it maximises J.
 
-    Policy rows also carry β·k3 and −entropy_bonus·H where the config asks for them.
+    With the weights c_i = `row_weight` it is their share of the step's loss. Policy tokens also carry β·k3 and
+    −entropy_bonus·H, times Σ c_i, where the config asks for them.
     """
-    loss = -_objective(logprobs, old_logprobs, advantage, stream, config).sum()
+    loss = -_objective(logprobs, old_logprobs, sums, stream, config).sum()
     if stream == "policy" and config.kl > 0:
         if reference_logprobs is None:
             raise ValueError(f"kl = {config.kl} needs reference_logprobs")
-        loss = loss + config.kl * kl_k3(logprobs, reference_logprobs, config).sum()
+        loss = loss + config.kl * sums.weight * kl_k3(logprobs, reference_logprobs, config).sum()
     if stream == "policy" and config.entropy_bonus > 0:
         if entropies is None or entropies.requires_grad != logprobs.requires_grad:
             raise ValueError(
                 f"entropy_bonus = {config.entropy_bonus} needs entropies with a gradient, as logprobs have"
             )
-        loss = loss - config.entropy_bonus * entropies.sum()
+        loss = loss - config.entropy_bonus * sums.weight * entropies.sum()
     return loss
 
 
@@ -210,7 +222,7 @@ def normalisers(n_tokens: Sequence[int], streams: Sequence[Stream], sft_tokens: 
 
 
 def row_weight(n_tokens: int, stream: Stream, counts: Counts, config: LossConfig) -> float:
-    """The factor of one row's `row_loss` (or of one token of a row) in the step's loss.
+    """The factor c_i of one row's tokens in the step's loss.
 
     token_mean:      L = −(J_policy/N_policy + λ_off·J_expert/N_expert), N = written tokens of the stream
     trajectory_mean: L = −1/N Σ_i λ_s(i)/|τ_i| J_i, N = trajectories of both streams
@@ -245,7 +257,9 @@ def gradient_weights(
     """∂J/∂ℓ_t of one row [T], without KL and entropy: how hard each token is pushed up or down."""
     with torch.enable_grad():
         leaf = logprobs.detach().requires_grad_()
-        (weights,) = torch.autograd.grad(_objective(leaf, old_logprobs, advantage, stream, config).sum(), leaf)
+        (weights,) = torch.autograd.grad(
+            _objective(leaf, old_logprobs, Sums.of([advantage], [1.0]), stream, config).sum(), leaf
+        )
     return weights
 
 
@@ -253,7 +267,7 @@ def gradient_weights(
 def row_diagnostics(
     logprobs: Tensor, old_logprobs: Tensor | None, advantage: float, stream: Stream, config: LossConfig
 ) -> RowDiagnostics:
-    """Diagnostics of one row, from the same terms as `row_loss`; one transfer from the device."""
+    """Diagnostics of one row, from the same terms as `token_loss`; one transfer from the device."""
     if len(logprobs) == 0:
         return RowDiagnostics(0, 0.0, math.nan, math.nan, 0, 0.0, 0.0)
     log_ratio = _log_ratio(logprobs, old_logprobs, stream, config)

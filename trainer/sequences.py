@@ -105,20 +105,18 @@ def image_spans(
     ids: Sequence[int], images: Sequence[EncodedImage], image_id: int, name: str = "row"
 ) -> list[ImageSpan]:
     """Where each image lies; InputError, naming the row, unless the placeholders are exactly those of `images`."""
-    spans, at, length = [], 0, len(ids)
-    while at < length:
-        if ids[at] != image_id:
-            at += 1
-            continue
-        if len(spans) == len(images):
-            raise _misfit(ids, images, image_id, name)
-        image = images[len(spans)]
+    spans, at, row = [], 0, tuple(ids)
+    for image in images:
+        try:
+            at = row.index(image_id, at)
+        except ValueError:
+            raise _misfit(ids, images, image_id, name) from None
         stop = at + image.n_tokens
-        if stop > length or any(token != image_id for token in ids[at:stop]):
+        if row[at:stop] != (image_id,) * image.n_tokens:
             raise _misfit(ids, images, image_id, name)
         spans.append(ImageSpan(at, stop, image))
         at = stop
-    if len(spans) != len(images):
+    if image_id in row[at:]:
         raise _misfit(ids, images, image_id, name)
     return spans
 

@@ -3,8 +3,8 @@
 No optimizer here, no files: an update turns episodes into `.grad` and numbers for the log.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,27 +13,40 @@ from trainer.batched import score_rows
 from trainer.checkpoints import trained_parameters
 from trainer.core.advantages import Stream
 from trainer.environment import Episode
-from trainer.groups import Group, counts, mean
-from trainer.losses import RowDiagnostics, imitation_loss, row_diagnostics, row_loss, row_weight, sft_scale
+from trainer.facts import Metrics, RowFacts, row_facts, row_metrics
+from trainer.features import FeatureCache
+from trainer.groups import Group
+from trainer.losses import (
+    Counts,
+    LossConfig,
+    Sums,
+    imitation_loss,
+    row_weight,
+    sft_scale,
+    token_loss,
+)
 from trainer.policy import Policy
 from trainer.recipe import Recipe
-from trainer.shared_prefix import group_backward, group_scores
+from trainer.sequences import Scores
+from trainer.tree_update import Segment, Settings, tree_backward, tree_scores
 
-Metrics = dict[str, float | None]
 IMITATED_AT = 1.0  # temperature of plain imitation, whatever rollouts are sampled at
 
 
-def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Sequence[float]], recipe: Recipe) -> Metrics:
-    """Gradient of −Σ w·log p / Σ w over the written tokens of all episodes; one weight per written token of each."""
+def imitate(
+    policy: Policy, episodes: Sequence[Episode], weights: Sequence[Sequence[float]], recipe: Recipe, total: float
+) -> Metrics:
+    """Gradient of −Σ w·log p / `total` over the written tokens of all episodes; one weight per written token of each.
+
+    `total` is Σ w over all ranks.
+    """
     rows = [episode.row for episode in episodes]
     token_weights = [torch.tensor(each) for each in weights]
-    total = sum(float(each.sum()) for each in token_weights)
     counted = {"tokens": float(sum(sum(row.is_written) for row in rows)), "rows": float(len(rows))}
     if total == 0:
         return {"loss": 0.0, **counted}  # nothing to learn, and nothing to divide by
-    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
     loss = 0.0
-    for batch in _batches(order, [len(row.ids) for row in rows], recipe.run.max_tokens):
+    for batch in row_batches([len(row.ids) for row in rows], recipe.run.max_tokens):
         scores = score_rows(policy, [rows[index] for index in batch], IMITATED_AT, recompute=recipe.model.recompute)
         parts = [
             imitation_loss(one.logprobs, token_weights[index].to(one.logprobs))
@@ -45,10 +58,10 @@ def imitate(policy: Policy, episodes: Sequence[Episode], weights: Sequence[Seque
     return {"loss": loss, **counted}
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def row_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Runs of rows, shortest first, of at most `max_tokens` padded tokens each (at least one row)."""
     batches: list[list[int]] = []
-    for index in order:
+    for index in sorted(range(len(lengths)), key=lambda one: (lengths[one], one)):
         if batches and (len(batches[-1]) + 1) * lengths[index] <= max_tokens:
             batches[-1].append(index)
         else:
@@ -56,91 +69,131 @@ def _batches(order: Sequence[int], lengths: Sequence[int], max_tokens: int) -> l
     return batches
 
 
-def dual_stream(
-    policy: Policy, groups: Sequence[Group], recipe: Recipe, reference: Policy | None, *, split_streams: bool
-) -> Metrics:
-    """Gradient of the dual-stream objective over all groups, shared prefix by shared prefix.
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an update leaves beside the gradients, of this rank's groups; `norms` are of all ranks."""
 
-    With `split_streams` the streams go through the model one after the other, so that the norm of each stream's
-    gradient can be told; the sum is the same.
+    loss: float
+    rows: list[RowFacts]
+    norms: Metrics
+
+
+def update_metrics(loss: float, rows: Sequence[RowFacts], counts: Counts) -> Metrics:
+    """The log's share of an update, of all ranks together."""
+    return {"loss": loss, **{key: float(value) for key, value in counts._asdict().items()}} | row_metrics(rows)
+
+
+def pulling(groups: Sequence[Group], loss: LossConfig) -> list[Group]:
+    """The groups that leave a gradient: without one advantage, by terms that do not depend on it."""
+    pulls_all = max(loss.lambda_sft, loss.kl, loss.entropy_bonus) > 0
+    return [one for one in groups if pulls_all or not one.advantages.is_dropped]
+
+
+Summed = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # over all ranks
+
+
+def dual_stream(
+    policy: Policy,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    counts: Counts,
+    reference: Policy | None = None,
+    *,
+    features: FeatureCache | None = None,
+    norms_of: Summed | None = None,
+) -> Updated:
+    """Gradient of the dual-stream objective over all groups, prefix tree by prefix tree; `counts` are global.
+
+    With `norms_of` the streams go through the model one after the other, so that the norm of each stream's gradient
+    can be told; the sum is the same.
     """
-    loss = recipe.loss
-    pulls_all = max(loss.lambda_sft, loss.kl, loss.entropy_bonus) > 0  # terms that do not depend on the advantage
-    kept = [one for one in groups if pulls_all or not one.advantages.is_dropped]
-    update = _Update(policy, recipe, reference, groups)
-    if not split_streams:
+    kept = pulling(groups, recipe.loss)
+    update = _Update(policy, recipe, counts, reference, features)
+    if norms_of is None:
         for each in kept:
             update.run(each, ("policy", "expert"))
-        return update.metrics()
+        return update.done()
     for each in kept:
         update.run(each, ("policy",))
     own = {name: one.grad.clone() for name, one in trained_parameters(policy).items() if one.grad is not None}
     for each in kept:
         update.run(each, ("expert",))
-    norms = {"policy/grad_norm": _norm(own.values()), "expert/grad_norm": _norm(_others(policy, own))}
-    return update.metrics() | norms
+    norms = {"policy/grad_norm": _norm(norms_of(own)), "expert/grad_norm": _norm(norms_of(_others(policy, own)))}
+    return update.done(norms)
 
 
-def _others(policy: Policy, own: dict[str, Tensor]) -> list[Tensor]:
+def _others(policy: Policy, own: dict[str, Tensor]) -> dict[str, Tensor]:
     grads = {name: one.grad for name, one in trained_parameters(policy).items() if one.grad is not None}
-    return [grad - own[name] if name in own else grad for name, grad in grads.items()]
+    return {name: grad - own[name] if name in own else grad for name, grad in grads.items()}
 
 
-def _norm(grads: Iterable[Tensor]) -> float:
-    return float(torch.stack([grad.double().norm() for grad in grads] or [torch.zeros(())]).norm())
+def _norm(grads: dict[str, Tensor]) -> float:
+    return float(torch.stack([grad.double().norm() for grad in grads.values()] or [torch.zeros(())]).norm())
 
 
 class _Update:
     """The running sums of one update; `run` adds one group's gradient."""
 
-    def __init__(self, policy: Policy, recipe: Recipe, reference: Policy | None, groups: Sequence[Group]) -> None:
-        self.policy, self.recipe, self.reference = policy, recipe, reference
-        self.counts = counts(groups, recipe.loss.lambda_sft)
-        self.loss = 0.0
-        self.seen: dict[Stream, list[RowDiagnostics]] = {"policy": [], "expert": []}
-        self.logprobs: dict[Stream, list[float]] = {"policy": [], "expert": []}
+    def __init__(
+        self, policy: Policy, recipe: Recipe, counts: Counts, reference: Policy | None, features: FeatureCache | None
+    ) -> None:
+        self.policy, self.recipe, self.counts, self.features = policy, recipe, counts, features
+        self.reference = reference if recipe.loss.kl > 0 else None
+        run = recipe.run
+        self.settings = Settings(
+            run.temperature,
+            run.max_tokens,
+            recipe.model.recompute,
+            entropy_has_grad=recipe.loss.entropy_bonus > 0,
+            is_flat=run.sharding == "zero3",  # ranks must run alike, whatever their trees
+        )
+        self.losses: list[Tensor] = []
+        self.rows: list[RowFacts] = []
+
+    def done(self, norms: Metrics | None = None) -> Updated:
+        return Updated(float(sum(self.losses)), self.rows, norms or {})
 
     def run(self, group: Group, streams: tuple[Stream, ...]) -> None:
         chosen = [index for index, one in enumerate(group.members) if one.stream in streams]
         if not chosen:
             return
         rows = [group.members[index].episode.row for index in chosen]
-        run, config = self.recipe.run, self.recipe.loss
-        wants_kl = self.reference is not None and config.kl > 0
-        references = group_scores(self.reference, rows, run.temperature, run.max_tokens) if wants_kl else None
+        references = tree_scores(self.reference, rows, self.settings) if self.reference else None
 
-        def loss_of(at: int, logprobs: Tensor, entropies: Tensor) -> Tensor:
-            reference = references[at].logprobs if references else None
-            return self._row(group, chosen[at], logprobs, entropies, reference)
+        def loss_of(segment: Segment, logprobs: Tensor, entropies: Tensor) -> Tensor:
+            known = references[segment.rows[0]].logprobs[segment.begin : segment.end] if references else None
+            return self._loss(group, [chosen[row] for row in segment.rows], logprobs, entropies, known)
 
-        group_backward(
-            self.policy,
-            rows,
-            loss_of,
-            run.temperature,
-            run.max_tokens,
-            recompute=self.recipe.model.recompute,
-            entropy_has_grad=config.entropy_bonus > 0,
-        )
+        names = [self._stream(group, index) for index in chosen]
+        scores = tree_backward(self.policy, rows, loss_of, self.settings, names, self.features)
+        self._note(group, chosen, scores, references)
 
-    def _row(self, group: Group, index: int, logprobs: Tensor, entropies: Tensor, reference: Tensor | None) -> Tensor:
-        stream, config = group.members[index].stream, self.recipe.loss
-        advantage = group.advantages.values[index]
-        loss = row_loss(
-            logprobs, None, advantage, stream, config, reference_logprobs=reference, entropies=entropies
-        ) * row_weight(len(logprobs), stream, self.counts, config)
+    def _stream(self, group: Group, index: int) -> Hashable:
+        """What the rows must have in common to share a written token."""
+        stream = group.members[index].stream
+        return (stream, index) if stream == "expert" and self.recipe.loss.needs_whole_rows else stream
+
+    def _loss(
+        self, group: Group, members: Sequence[int], logprobs: Tensor, entropies: Tensor, reference: Tensor | None
+    ) -> Tensor:
+        """Of tokens that `members`, all of one stream, share."""
+        config, stream = self.recipe.loss, group.members[members[0]].stream
+        weights = [
+            row_weight(sum(group.members[index].episode.is_written), stream, self.counts, config) for index in members
+        ]
+        sums = Sums.of([group.advantages.values[index] for index in members], weights)
+        loss = token_loss(logprobs, None, sums, stream, config, reference_logprobs=reference, entropies=entropies)
         if stream == "expert" and config.lambda_sft > 0:
-            loss = loss + sft_scale(self.counts, config) * imitation_loss(logprobs)
-        self.seen[stream].append(row_diagnostics(logprobs.detach(), None, advantage, stream, config))
-        self.logprobs[stream].append(float(logprobs.detach().exp().mean()))
-        self.loss += float(loss.detach())
+            loss = loss + len(members) * sft_scale(self.counts, config) * imitation_loss(logprobs)
+        self.losses.append(loss.detach())
         return loss
 
-    def metrics(self) -> Metrics:
-        metrics: Metrics = {"loss": self.loss, **{key: float(value) for key, value in self.counts._asdict().items()}}
-        for stream, rows in self.seen.items():
-            plain = [asdict(one) for one in rows]
-            for name in ("clip_fraction", "ratio_min", "ratio_max", "n_clamped", "zero_gradient_share"):
-                metrics[f"{stream}/{name}"] = mean([float(one[name]) for one in plain])
-            metrics[f"{stream}/token_probability"] = mean(self.logprobs[stream])
-        return metrics
+    def _note(
+        self, group: Group, members: Sequence[int], scores: Sequence[Scores], references: Sequence[Scores] | None
+    ) -> None:
+        parts = [[one.logprobs for one in scores], [one.entropies for one in scores]]
+        parts += [[one.logprobs for one in references]] if references else []
+        seen = torch.stack([torch.cat(part) for part in parts]).cpu()  # one transfer for all rows
+        for index, row in zip(members, seen.split([len(one.logprobs) for one in scores], dim=1), strict=True):
+            stream, advantage = group.members[index].stream, group.advantages.values[index]
+            self.rows.append(row_facts(stream, advantage, self.recipe.loss, *row))

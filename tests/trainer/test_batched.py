@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from schemas.errors import InputError
-from trainer.batched import collate, score_rows
+from trainer.batched import lay_out, score_rows
 from trainer.sequences import TokenRow
 
 
@@ -106,4 +106,4 @@ def test_a_prompt_may_not_end_inside_an_image(exact, group):
     row = group(1)[0]
     inside = row.ids.index(exact.image_id) + 1
     with pytest.raises(InputError, match="inside an image"):
-        collate([dataclasses.replace(row, n_prompt=inside)], exact.image_id, inside)
+        lay_out(dataclasses.replace(row, n_prompt=inside), exact.image_id)

@@ -6,12 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainer.losses import LossConfig, imitation_loss, kl_k3, normalisers, row_diagnostics, row_loss, sft_scale
+from trainer.losses import LossConfig, Sums, imitation_loss, kl_k3, normalisers, row_diagnostics, sft_scale, token_loss
 
 torch.set_num_threads(1)
 
 PAPER = LossConfig()
 SHAPED = LossConfig(off_ratio="shaped")
+
+
+def row_loss(logprobs, old, advantage, stream, config, **terms):
+    """One row by itself, unweighted."""
+    return token_loss(logprobs, old, Sums.of([advantage], [1.0]), stream, config, **terms)
 
 
 def logs(*probabilities, dtype=torch.float64):

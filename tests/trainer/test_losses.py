@@ -10,14 +10,15 @@ from schemas.errors import UsageError
 from trainer.losses import (
     Counts,
     LossConfig,
+    Sums,
     clipped_shared,
     expert_objective,
     gradient_weights,
     normalisers,
     policy_objective,
     row_diagnostics,
-    row_loss,
     row_weight,
+    token_loss,
 )
 
 torch.set_num_threads(1)
@@ -32,6 +33,11 @@ P = (0.001, 0.01, 0.1, 0.5, 0.9, 1.0)
 ALL_OFF = st.sampled_from([PAPER, SHAPED, CE, SEQUENCE_MEAN, SEQUENCE])
 LOGPROB = st.floats(-6, 0)
 ADVANTAGE = st.floats(-3, 3).map(lambda a: round(a, 3))
+
+
+def row_loss(logprobs, old, advantage, stream, config, **terms):
+    """One row by itself, unweighted."""
+    return token_loss(logprobs, old, Sums.of([advantage], [1.0]), stream, config, **terms)
 
 
 def logs(*probabilities, dtype=torch.float64):

@@ -8,8 +8,9 @@ from trainer.batched import score_rows
 from trainer.positions import position_ids
 from trainer.rollout.local import LocalRollout
 from trainer.rollouts import roll_out
+from trainer.self_check import self_check
 from trainer.sequences import image_spans
-from trainer.shared_prefix import group_backward, group_scores, self_check
+from trainer.tree_update import Settings, tree_backward, tree_scores
 
 T = 0.8
 SECOND, THIRD = Look("there", (36, 14, 72, 42), image=2), Look("", (0, 0, 40, 60), image=3)
@@ -59,13 +60,17 @@ def test_log_probabilities_are_those_of_transformers(exact, rows):
 
 
 def test_a_shared_prompt_of_three_images_equals_independent_rows(exact, rows, gradients):
-    shared = group_scores(exact, rows, T, max_tokens=200)
+    shared = tree_scores(exact, rows, Settings(T, 200))
     for row, ours in zip(rows, shared, strict=True):
         (alone,) = score_rows(exact, [row], T)
         torch.testing.assert_close(ours.logprobs, alone.logprobs.detach(), rtol=0, atol=1e-9)
         torch.testing.assert_close(ours.entropies, alone.entropies.detach(), rtol=0, atol=1e-9)
-    assert self_check(exact, rows, 1e-6, T) <= 1e-6  # gradients too
-    _, grads = gradients(exact, lambda: group_backward(exact, rows, lambda _, logprobs, __: logprobs.sum(), T))
+    assert self_check(exact, rows, T, 1e-6) <= 1e-6  # gradients too
+
+    def total(segment, logprobs, _entropies):
+        return len(segment.rows) * logprobs.sum()
+
+    _, grads = gradients(exact, lambda: tree_backward(exact, rows, total, Settings(T)))
     assert any("visual" in name and grad.any() for name, grad in grads.items())
 
 

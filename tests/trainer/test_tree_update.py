@@ -1,22 +1,27 @@
 import dataclasses
-import math
+import random
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import trainer.shared_prefix
-from schemas.errors import InputError, TrainingError
+import trainer.batched
+from schemas.errors import InputError
 from trainer.batched import score_rows
-from trainer.sequences import Scores, TokenRow
-from trainer.shared_prefix import group_backward, group_scores, micro_batches, self_check
+from trainer.lora import Lora, attach
+from trainer.policy import Policy
+from trainer.processor import Processor
+from trainer.sequences import TokenRow
+from trainer.tiny import make_tiny
+from trainer.tree_update import Segment, Settings, micro_batches, tree_backward, tree_scores
 
 MOST = [8192, 60, 1]  # tokens per micro-batch: the whole group, two or three parts, row by row
 
 
-def weighted(_row, logprobs, _entropies):
-    return (torch.cos(torch.arange(len(logprobs))) * logprobs).sum()
+def weighted(segment, logprobs, _entropies):
+    weights = torch.cos(torch.arange(segment.begin, segment.end))
+    return sum(((weights + row % 3) * logprobs).sum() for row in segment.rows)
 
 
 def independent(policy, rows, loss_of, temperature=1.0):
@@ -24,7 +29,7 @@ def independent(policy, rows, loss_of, temperature=1.0):
     for number, row in enumerate(rows):
         score = score_rows(policy, [row], temperature)[0]
         if len(score.logprobs):
-            loss_of(number, *score).backward()
+            loss_of(Segment((number,), 0, len(score.logprobs)), *score).backward()
 
 
 def assert_same_gradients(ours, theirs, relative):
@@ -37,7 +42,7 @@ def assert_same_gradients(ours, theirs, relative):
 def test_shared_equals_independent_rows(exact, group, gradients, max_tokens):
     rows = group(4)
     _, theirs = gradients(exact, lambda: independent(exact, rows, weighted, 0.8))
-    scores, ours = gradients(exact, lambda: group_backward(exact, rows, weighted, 0.8, max_tokens))
+    scores, ours = gradients(exact, lambda: tree_backward(exact, rows, weighted, Settings(0.8, max_tokens)))
     assert any(name.startswith("model.visual") for name in ours)
     assert_same_gradients(ours, theirs, 1e-6)
     for row, score in zip(rows, scores, strict=True):
@@ -46,15 +51,11 @@ def test_shared_equals_independent_rows(exact, group, gradients, max_tokens):
         torch.testing.assert_close(score.entropies, alone.entropies, rtol=0, atol=1e-9)
 
 
-def test_single_precision_agrees_to_its_own_accuracy(policy, group):
-    assert self_check(policy, group(4), 1e-4) <= 1e-4
-
-
 @pytest.mark.parametrize("recompute", [False, True])
 def test_layers_may_be_run_twice(exact, group, gradients, recompute):
     rows = group(3)
     _, theirs = gradients(exact, lambda: independent(exact, rows, weighted))
-    _, ours = gradients(exact, lambda: group_backward(exact, rows, weighted, recompute=recompute))
+    _, ours = gradients(exact, lambda: tree_backward(exact, rows, weighted, Settings(recompute=recompute)))
     assert_same_gradients(ours, theirs, 1e-6)
 
 
@@ -69,7 +70,7 @@ def test_entropy_carries_gradient_when_asked(exact, group, gradients):
             bonus(0, *score_rows(exact, [row], entropy_has_grad=True)[0]).backward()
 
     _, theirs = gradients(exact, alone)
-    _, ours = gradients(exact, lambda: group_backward(exact, rows, bonus, entropy_has_grad=True))
+    _, ours = gradients(exact, lambda: tree_backward(exact, rows, bonus, Settings(entropy_has_grad=True)))
     assert_same_gradients(ours, theirs, 1e-6)
 
 
@@ -83,7 +84,7 @@ def test_any_part_may_be_all_that_is_trained(exact, group, gradients, trained):
         for name, weight in weights.items():
             weight.requires_grad_(trained in name)
         _, theirs = gradients(exact, lambda: independent(exact, rows, weighted))
-        _, ours = gradients(exact, lambda: group_backward(exact, rows, weighted, max_tokens=60))
+        _, ours = gradients(exact, lambda: tree_backward(exact, rows, weighted, Settings(max_tokens=60)))
     finally:
         for weight in weights.values():
             weight.requires_grad_(True)
@@ -95,7 +96,7 @@ def test_a_frozen_tower_gets_no_gradient(exact, group, gradients, monkeypatch):
     rows = group(3)
     monkeypatch.setattr(exact, "freeze_vision", True)
     _, theirs = gradients(exact, lambda: independent(exact, rows, weighted))
-    _, ours = gradients(exact, lambda: group_backward(exact, rows, weighted))
+    _, ours = gradients(exact, lambda: tree_backward(exact, rows, weighted))
     assert not any("visual" in name for name in ours)
     assert_same_gradients(ours, theirs, 1e-6)
 
@@ -111,8 +112,8 @@ def test_one_crop_in_several_rows_and_the_prompts_own_image_as_crop(exact, group
     encoded = []
     encode = exact.encode
     monkeypatch.setattr(exact, "encode", lambda images: encoded.append(len(images)) or encode(images))
-    _, ours = gradients(exact, lambda: group_backward(exact, rows, weighted, max_tokens=60))
-    assert encoded == [2]
+    _, ours = gradients(exact, lambda: tree_backward(exact, rows, weighted, Settings(max_tokens=60)))
+    assert encoded == [1, 1]  # by itself each, so that its features depend on nothing beside it
     _, theirs = gradients(exact, lambda: independent(exact, rows, weighted))
     assert_same_gradients(ours, theirs, 1e-6)
 
@@ -121,10 +122,11 @@ def test_rows_that_wrote_nothing_or_count_for_nothing_do_no_harm(exact, group, g
     rows = group(3)
     silent = TokenRow(rows[0].ids[: rows[0].n_prompt], (False,) * rows[0].n_prompt, rows[0].images, rows[0].n_prompt)
 
-    def first_only(row, logprobs, entropies):
-        return weighted(row, logprobs, entropies) if row == 1 else torch.zeros(())
+    def first_only(segment, logprobs, entropies):
+        one = Segment((0,), segment.begin, segment.end)
+        return weighted(one, logprobs, entropies) if 1 in segment.rows else torch.zeros(())
 
-    scores, ours = gradients(exact, lambda: group_backward(exact, [silent, *rows], first_only, max_tokens=1))
+    scores, ours = gradients(exact, lambda: tree_backward(exact, [silent, *rows], first_only, Settings(max_tokens=1)))
     _, theirs = gradients(exact, lambda: independent(exact, rows[:1], weighted))
     assert scores[0].logprobs.shape == (0,)
     assert {name for name, grad in ours.items() if grad.any()} <= theirs.keys()
@@ -134,7 +136,7 @@ def test_rows_that_wrote_nothing_or_count_for_nothing_do_no_harm(exact, group, g
 
 def test_scores_without_graph_leave_no_gradient(exact, group, gradients):
     rows = group(3)
-    scores, grads = gradients(exact, lambda: group_scores(exact, rows, max_tokens=60))
+    scores, grads = gradients(exact, lambda: tree_scores(exact, rows, Settings(max_tokens=60)))
     assert not grads
     for row, score in zip(rows, scores, strict=True):
         reference = score_rows(exact, [row])[0].logprobs.detach()
@@ -144,52 +146,104 @@ def test_scores_without_graph_leave_no_gradient(exact, group, gradients):
 def test_another_prompt_is_named(exact, group):
     stranger = dataclasses.replace(group(1, seed=9)[0], name="stranger")
     with pytest.raises(InputError) as error:
-        group_backward(exact, [*group(2), stranger], weighted)
+        tree_backward(exact, [*group(2), stranger], weighted)
     assert error.value.where == "stranger"
 
 
-def test_the_self_check_refuses_what_is_not_equal(exact, group, monkeypatch):
-    rows = group(3)
-    weight = exact.language_model.norm.weight
-    weight.grad = torch.ones_like(weight)
-    assert self_check(exact, rows, 1e-6) <= 1e-6
-    assert torch.equal(weight.grad, torch.ones_like(weight))  # what was there comes back
-    weight.grad = None
-    collate = group_backward.__globals__["collate"]
+@pytest.fixture(scope="module")
+def forked(words, shown, image_of):
+    """Rows of one prompt that part at several depths: common first looks, a fork within a turn, a copy, a short one."""
+    rng = random.Random(8)
+    image, crops = image_of(70, 112, 84), [image_of(71 + n, 84, 112) for n in range(3)]
+    prompt = [*words(rng, 5), *shown(image), *words(rng, 4)]
 
-    def one_off(*args):
-        batch = collate(*args)
-        return dataclasses.replace(batch, positions=batch.positions + 1)
+    def row(name, *parts):
+        ids, written, images = list(prompt), [False] * len(prompt), [image]
+        for part in parts:
+            is_crop = not isinstance(part, list)
+            ids += shown(part) if is_crop else part
+            written += [not is_crop] * (len(ids) - len(written))
+            images += [part] if is_crop else []
+        return TokenRow(tuple(ids), tuple(written), tuple(images), len(prompt), name)
 
-    monkeypatch.setattr("trainer.shared_prefix.collate", one_off)
-    with pytest.raises(TrainingError, match="differ"):
-        self_check(exact, rows, 1e-6)
+    first, fork, last = words(rng, 36), words(rng, 40), words(rng, 5)
+    return [
+        row("a look", first, crops[0], fork, words(rng, 6)),
+        row("the same look, parted after it", first, crops[0], fork, words(rng, 3)),
+        row("the same look, parted in the next turn", first, crops[0], fork[:20], words(rng, 9)),
+        row("the same words, another crop", first, crops[1], last),
+        row("a copy", first, crops[1], last),
+        row("something else", words(rng, 8), crops[2], last),
+    ]
 
 
-@pytest.mark.parametrize("spoilt", ["a log-probability", "a gradient", "one gradient too many"])
-def test_the_self_check_takes_no_number_for_granted(exact, group, monkeypatch, spoilt):
-    """NaN is neither above nor below the tolerance, and a plain maximum loses it behind another number."""
-    rows, probed, ways = group(3), trainer.shared_prefix._probe, []
+@pytest.mark.parametrize("is_flat", [False, True])
+@pytest.mark.parametrize("max_tokens", MOST)
+def test_a_tree_equals_independent_rows(exact, forked, gradients, max_tokens, is_flat):
+    chosen = Settings(0.8, max_tokens, is_flat=is_flat)
+    _, theirs = gradients(exact, lambda: independent(exact, forked, weighted, 0.8))
+    scores, ours = gradients(exact, lambda: tree_backward(exact, forked, weighted, chosen))
+    assert_same_gradients(ours, theirs, 1e-6)
+    for row, score in zip(forked, scores, strict=True):
+        alone = score_rows(exact, [row], 0.8)[0]
+        torch.testing.assert_close(score.logprobs, alone.logprobs.detach(), rtol=0, atol=1e-9)
 
-    def probe(trained, backward):
-        scores, grads = probed(trained, backward)
-        ways.append(grads)
-        last = list(grads)[-1]
-        if spoilt == "a log-probability":
-            return [*scores[:-1], Scores(scores[-1].logprobs * math.nan, scores[-1].entropies)], grads
-        if spoilt == "a gradient":
-            return scores, grads | {last: grads[last] * math.nan}
-        return scores, grads | ({"extra": grads[last]} if len(ways) == 2 else {})
 
-    monkeypatch.setattr(trainer.shared_prefix, "_probe", probe)
-    with pytest.raises(TrainingError, match="differ by nan" if "many" not in spoilt else "differ"):
-        self_check(exact, rows, 1e-6)
+def test_each_shared_token_is_run_once(exact, forked, monkeypatch):
+    ran, scored = [], []
+    hidden, head = exact.decode_hidden, trainer.batched.token_scores
+    monkeypatch.setattr(
+        exact, "decode_hidden", lambda x, *a, **k: ran.append(x.shape[:2].numel()) or hidden(x, *a, **k)
+    )
+    monkeypatch.setattr(
+        trainer.batched, "token_scores", lambda h, *a, **k: scored.append(len(h)) or head(h, *a, **k)
+    )
+    tree_scores(exact, forked, Settings(max_tokens=1))
+    prompt, look, crop = 23, 36 + 1, 13  # all looks go on with the token that opens an image
+    alone = (20 + 6) + (20 + 3) + 9 + 2 * (crop + 5) + (8 + crop + 6)  # what is too short for a node is run again
+    assert sum(ran) == prompt + look + (crop + 20) + alone - 6  # the last token of a row predicts nothing
+    assert sum(scored) == 36 + 20 + alone - 3 * crop - 1
+    assert sum(ran) < 0.5 * sum(len(row.ids) for row in forked)
+
+
+def test_rows_of_two_streams_share_the_prompt_alone(exact, forked, gradients):
+    segments = []
+
+    def noted(segment, logprobs, entropies):
+        segments.append(segment)
+        return weighted(segment, logprobs, entropies)
+
+    streams = ["policy", "expert"] * 3
+    _, ours = gradients(exact, lambda: tree_backward(exact, forked, noted, Settings(), streams))
+    _, theirs = gradients(exact, lambda: independent(exact, forked, weighted))
+    assert_same_gradients(ours, theirs, 1e-6)
+    assert any(len(segment.rows) > 1 for segment in segments)
+    assert all(len({streams[row] for row in segment.rows}) == 1 for segment in segments)
+
+
+@pytest.mark.parametrize("freeze_vision", [True, False])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_tree_of_adapters_equals_independent_rows(small, lines, forked, gradients, freeze_vision, recompute):
+    model, tokenizer, image_processor = make_tiny(small, lines, seed=0)
+    model.name_or_path = "tiny"
+    adapter = attach(model, Lora(4, 8.0, ("q_proj", "v_proj", "down_proj", "visual.proj"), 0), "tiny")
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            weight.data.mul_(3.0)
+        if ".lora_B." in name:
+            weight.data.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    tuned = Policy(model.double(), Processor(tokenizer, image_processor), freeze_vision=freeze_vision, adapter=adapter)
+    _, theirs = gradients(tuned, lambda: independent(tuned, forked, weighted))
+    _, ours = gradients(tuned, lambda: tree_backward(tuned, forked, weighted, Settings(1.0, 200, recompute)))
+    assert any("visual" in name and ".lora_A." in name for name in ours)
+    assert any("patch_embed" in name for name in ours) != freeze_vision
+    assert all(".lora_" in name or "visual" in name for name in ours)
+    assert_same_gradients(ours, theirs, 1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), most=st.integers(1, 120))
 def test_micro_batches_keep_every_row_once_within_the_budget(lengths, most):
-    rows = [TokenRow((1,) * (2 + n), (False,) * (2 + n), (), 2) for n in lengths]
-    runs = micro_batches(rows, most)
-    assert sorted(i for run in runs for i in run) == list(range(len(rows)))
+    runs = micro_batches(lengths, most)
+    assert sorted(i for run in runs for i in run) == list(range(len(lengths)))
     assert all(len(run) == 1 or len(run) * max(1, *(lengths[i] for i in run)) <= most for run in runs)

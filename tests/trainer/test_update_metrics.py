@@ -1,23 +1,21 @@
 """What an update says of itself, recomputed from the scores of its rows."""
 
-import statistics
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tests.trainer.small_runs import SLICE
+from tests.trainer.updating import updated
 from trainer.batched import score_rows
 from trainer.data import load_train_data
 from trainer.losses import LossConfig
+from trainer.policy import Policy
 from trainer.recipe import load_recipe
 from trainer.running import prepare
-from trainer.updates import dual_stream
 
 T = 0.7
-
-
-def mean(numbers):
-    return pytest.approx(statistics.fmean(map(float, numbers)), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +25,56 @@ def made(run_store, recipe_path, tmp_path_factory):
     recipe = replace(recipe, loss=LossConfig())
     snapshot = run_store.snapshot()
     data = load_train_data(snapshot, snapshot.slice(SLICE), "cvs", 3)
-    training = prepare(recipe, snapshot, data, tmp_path_factory.mktemp("updates") / "run", first=0, device="cpu")
+    training = prepare(recipe, snapshot, data, tmp_path_factory.mktemp("updates") / "run", first=0)
     groups = training.groups([training.scenes(one) for one in data.questions[:3]], 0)
     alone = replace(groups[0], members=tuple(groups[0].of("policy")))
     return training.policy, recipe, [alone, *groups[1:]]
 
 
 @pytest.mark.parametrize("split_streams", [False, True])
-def test_diagnostics_are_means_over_the_rows_of_a_stream(made, split_streams):
+def test_diagnostics_are_means_over_the_tokens_of_a_stream(made, split_streams):
     policy, recipe, groups = made
     policy.model.zero_grad(set_to_none=True)
-    metrics = dual_stream(policy, groups, recipe, None, split_streams=split_streams)
+    metrics = updated(policy, groups, recipe, None, split_streams=split_streams)
     assert ("policy/grad_norm" in metrics) == ("expert/grad_norm" in metrics) == split_streams
     kept = [one for one in groups if not one.advantages.is_dropped]
     for stream in ("policy", "expert"):
         rows = [member.episode.row for one in kept for member in one.of(stream)]
         assert len(rows) > 1
-        chances = [score.logprobs.detach().exp() for score in score_rows(policy, rows, T)]
-        ratios = chances if stream == "expert" else [one * 0 + 1 for one in chances]
+        scores = score_rows(policy, rows, T)
+        chances = torch.cat([one.logprobs for one in scores]).detach().exp()
+        ratios = chances if stream == "expert" else torch.ones_like(chances)
 
-        assert metrics[f"{stream}/token_probability"] == mean(one.mean() for one in chances)
-        assert metrics[f"{stream}/ratio_min"] == mean(one.min() for one in ratios)
-        assert metrics[f"{stream}/ratio_max"] == mean(one.max() for one in ratios)
-        assert metrics[f"{stream}/clip_fraction"] == metrics[f"{stream}/n_clamped"] == 0.0
+        assert metrics[f"{stream}/token_probability"] == pytest.approx(chances.mean().item(), rel=1e-4)
+        assert metrics[f"{stream}/ratio_min"] == pytest.approx(ratios.min().item(), rel=1e-4)
+        assert metrics[f"{stream}/ratio_max"] == pytest.approx(ratios.max().item(), rel=1e-4)
+        assert metrics[f"{stream}/clip_fraction"] == metrics[f"{stream}/clamped"] == 0
+    entropies = torch.cat([one.entropies for one in scores]).detach()  # of the experts, the last of the two
+    assert metrics["expert/entropy"] == pytest.approx(entropies.mean().item(), rel=1e-4)
+    assert metrics["policy/kl"] is None
     assert metrics["expert/zero_gradient_share"] == 0.0
     assert metrics["policy/zero_gradient_share"] == 1.0  # an untrained policy is always wrong: no advantage
 
 
+def test_the_distance_to_a_reference_is_told_of_the_policy_alone(made):
+    policy, recipe, groups = made
+    held = replace(recipe, loss=LossConfig(kl=0.1))
+    assert updated(policy, groups, held, policy)["policy/kl"] == pytest.approx(0.0, abs=1e-6)
+    other = Policy(deepcopy(policy.model), policy.processor)
+    with torch.no_grad():
+        other.head_weight.mul_(1.5)
+    metrics = updated(policy, groups, held, other)
+    rows = [member.episode.row for one in groups for member in one.of("policy")]
+    ours, theirs = (torch.cat([one.logprobs for one in score_rows(each, rows, T)]).detach() for each in (policy, other))
+    assert metrics["policy/kl"] == pytest.approx(((theirs - ours).exp() - (theirs - ours) - 1).mean().item(), rel=1e-3)
+    assert metrics["policy/kl"] > 0.001
+    assert "expert/kl" not in metrics
+    policy.model.zero_grad(set_to_none=True)
+
+
 def test_the_streams_count_their_own_tokens(made):
     policy, recipe, groups = made
-    metrics = dual_stream(policy, groups, recipe, None, split_streams=False)
+    metrics = updated(policy, groups, recipe)
     members = [one for each in groups for one in each.members]
     for stream in ("policy", "expert"):
         assert metrics[f"{stream}_tokens"] == sum(

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import trainer.batched
-import trainer.shared_prefix
 import trainer.updates
 from schemas.grammar import Answer, Look
+from tests.trainer.updating import updated
+from trainer.caches import SharedPast
 from trainer.core.advantages import AdvantageConfig
 from trainer.core.rewards import RewardConfig
 from trainer.groups import group, member
@@ -19,7 +20,7 @@ from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
 from trainer.recipe import Recipe, RunConfig
 from trainer.sequences import image_spans
-from trainer.updates import dual_stream, imitate
+from trainer.updates import imitate
 
 T = 0.7
 RECIPE = Recipe(run=RunConfig(temperature=T))
@@ -64,7 +65,7 @@ def log_probs(policy, episode, temperature=T):
     features = policy.encode(row.images)
     placed = [Placed(0, span.start, shown) for span, shown in zip(spans, features, strict=True)]
     embedded = policy.embed(torch.tensor([row.ids]), placed)
-    hidden = policy.decode_hidden(embedded, position_ids(len(row.ids), spans)[:, None])[0, :-1]
+    hidden = policy.decode_hidden(embedded, position_ids(len(row.ids), spans)[:, None], SharedPast())[0, :-1]
     logits = (hidden @ policy.head_weight.T / temperature).masked_fill(policy.banned, -math.inf)
     return logits.log_softmax(-1)
 
@@ -100,7 +101,8 @@ def objective_by_hand(policy, environment, groups, config, reference=None, strea
                     d = written_by_hand(reference, environment, one.episode)[0].detach() - lp
                     loss = loss + scale * config.kl * (d.exp() - d - 1).sum()
             else:
-                ratio = lp.exp() if advantage >= 0 else lp.exp().clamp(min=1 - config.clip)
+                ratio = lp.mean().exp().expand_as(lp) if config.off_ratio == "sequence_mean" else lp.exp()
+                ratio = ratio if advantage >= 0 else ratio.clamp(min=1 - config.clip)
                 loss = loss - scale * config.lambda_off * (advantage * ratio).sum()
                 loss = loss - config.lambda_sft / n["expert"] * lp.sum()
     return loss
@@ -127,6 +129,7 @@ CONFIGS = {
     "paper": LossConfig(),
     "trajectory_mean": LossConfig(loss_norm="trajectory_mean", lambda_off=0.5),
     "imitating": LossConfig(lambda_sft=0.5),
+    "of whole rows": LossConfig(off_ratio="sequence_mean"),
     "held": LossConfig(kl=0.3),
     "spread": LossConfig(entropy_bonus=0.2),
 }
@@ -140,7 +143,7 @@ def test_the_gradient_is_that_of_the_written_tokens_and_no_other(
     config = CONFIGS[name]
     recipe = replace(RECIPE, loss=config, run=replace(RECIPE.run, max_tokens=max_tokens))
     reference = other if config.kl > 0 else None
-    metrics, ours = gradients(exact, lambda: dual_stream(exact, groups, recipe, reference, split_streams=False))
+    metrics, ours = gradients(exact, lambda: updated(exact, groups, recipe, reference))
 
     def by_hand():
         loss = objective_by_hand(exact, environment, groups, config, reference)
@@ -161,7 +164,7 @@ def test_one_token_more_would_be_noticed(exact, environment, groups, gradients):
     spoilt = replace(first, is_written=is_written)
     members = (replace(groups[0].members[0], episode=spoilt), *groups[0].members[1:])
     wrong = [replace(groups[0], members=members), *groups[1:]]
-    _, ours = gradients(exact, lambda: dual_stream(exact, wrong, RECIPE, None, split_streams=False))
+    _, ours = gradients(exact, lambda: updated(exact, wrong, RECIPE))
     _, theirs = gradients(exact, lambda: objective_by_hand(exact, environment, groups, RECIPE.loss).backward())
     with pytest.raises(AssertionError):
         assert_same(ours, theirs)
@@ -171,7 +174,7 @@ def test_one_token_more_would_be_noticed(exact, environment, groups, gradients):
 def scored(monkeypatch):
     """Every (log-probabilities, targets) that a head has scored, gradients kept."""
     seen = []
-    head = trainer.shared_prefix.token_scores
+    head = trainer.batched.token_scores
 
     def watched(hidden, weight, targets, *rest, **more):
         scores = head(hidden, weight, targets, *rest, **more)
@@ -180,13 +183,12 @@ def scored(monkeypatch):
         seen.append((scores[0], targets))
         return scores
 
-    monkeypatch.setattr(trainer.shared_prefix, "token_scores", watched)
     monkeypatch.setattr(trainer.batched, "token_scores", watched)
     return seen
 
 
 def test_every_written_token_of_both_streams_is_pulled(exact, groups, gradients, scored):
-    gradients(exact, lambda: dual_stream(exact, groups, RECIPE, None, split_streams=False))
+    gradients(exact, lambda: updated(exact, groups, RECIPE))
     kept = [one for each in groups if not each.advantages.is_dropped for one in each.members]
     written = [token for one in kept for token, own in zip(one.episode.ids, one.episode.is_written, strict=True) if own]
     pulls = torch.cat([logprobs.grad for logprobs, _ in scored])
@@ -202,8 +204,8 @@ def test_every_written_token_of_both_streams_is_pulled(exact, groups, gradients,
 
 
 def test_streams_apart_make_the_same_sum_and_tell_their_norms(exact, environment, groups, gradients):
-    _, together = gradients(exact, lambda: dual_stream(exact, groups, RECIPE, None, split_streams=False))
-    metrics, apart = gradients(exact, lambda: dual_stream(exact, groups, RECIPE, None, split_streams=True))
+    _, together = gradients(exact, lambda: updated(exact, groups, RECIPE))
+    metrics, apart = gradients(exact, lambda: updated(exact, groups, RECIPE, None, split_streams=True))
     assert_same(apart, together)
     for stream in ("policy", "expert"):
 
@@ -224,14 +226,14 @@ def test_groups_that_learn_nothing_leave_before_the_forward(
     exact, other, groups, gradients, monkeypatch, config, n_rows
 ):
     """They still count: leaving them out is a saving and changes no objective."""
-    run, backward = [], trainer.updates.group_backward
+    run, backward = [], trainer.updates.tree_backward
     monkeypatch.setattr(
         trainer.updates,
-        "group_backward",
+        "tree_backward",
         lambda policy, rows, *a, **k: run.extend(rows) or backward(policy, rows, *a, **k),
     )
     recipe = replace(RECIPE, loss=config)
-    metrics, _ = gradients(exact, lambda: dual_stream(exact, groups, recipe, other, split_streams=False))
+    metrics, _ = gradients(exact, lambda: updated(exact, groups, recipe, other))
     assert len(run) == n_rows
     everyone = [one for each in groups for one in each.members]
     assert metrics["trajectories"] == len(everyone) == 9
@@ -242,7 +244,7 @@ def test_groups_that_learn_nothing_leave_before_the_forward(
 def test_nothing_to_learn_at_all_leaves_no_gradient(exact, groups, gradients):
     for is_split in (False, True):
         metrics, grads = gradients(
-            exact, lambda is_split=is_split: dual_stream(exact, groups[2:], RECIPE, None, split_streams=is_split)
+            exact, lambda is_split=is_split: updated(exact, groups[2:], RECIPE, None, split_streams=is_split)
         )
         assert grads == {}
         assert metrics["loss"] == 0.0
@@ -261,7 +263,7 @@ def test_imitation_weighs_turns(exact, environment, groups, gradients, max_token
     weights = [(0.0, 1.0, 4.0), (0.5, 2.0)]
     recipe = replace(RECIPE, run=replace(RECIPE.run, max_tokens=max_tokens))
     each = [spread(*pair) for pair in zip(episodes, weights, strict=True)]
-    metrics, ours = gradients(exact, lambda: imitate(exact, episodes, each, recipe))
+    metrics, ours = gradients(exact, lambda: imitate(exact, episodes, each, recipe, sum(map(sum, each))))
 
     def by_hand():
         loss, total = 0.0, 0.0
@@ -282,7 +284,8 @@ def test_imitation_weighs_turns(exact, environment, groups, gradients, max_token
 
 def test_a_turn_without_weight_is_not_pulled(exact, groups, gradients, scored):
     episode = groups[0].of("expert")[0].episode
-    gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0, 0.0, 1.0))], RECIPE))
+    weights = spread(episode, (0.0, 0.0, 1.0))
+    gradients(exact, lambda: imitate(exact, [episode], [weights], RECIPE, sum(weights)))
     ((logprobs, targets),) = scored
     start, stop = episode.turn_spans[-1]
     assert targets.tolist()[start - stop :] == episode.ids[start:stop]
@@ -291,5 +294,5 @@ def test_a_turn_without_weight_is_not_pulled(exact, groups, gradients, scored):
 
 def test_imitation_without_any_weight_leaves_no_gradient(exact, groups, gradients):
     episode = groups[0].of("expert")[0].episode
-    metrics, grads = gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0, 0.0, 0.0))], RECIPE))
+    metrics, grads = gradients(exact, lambda: imitate(exact, [episode], [spread(episode, (0.0,) * 3)], RECIPE, 0.0))
     assert (metrics["loss"], grads) == (0.0, {})
