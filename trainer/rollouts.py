@@ -1,11 +1,11 @@
-"""The policy's own episodes: many questions, several rollouts each, one live batch, one environment."""
+"""The policy's own episodes: many questions, several rollouts each; a turn meets its environment as soon as it ends."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from trainer.environment import Environment, Episode, Scene
-from trainer.rollout import Observation, RolloutEngine
+from trainer.rollout import Key, Observation, RolloutEngine, Turn
 from trainer.sequences import TokenRow
 
 
@@ -18,63 +18,65 @@ class Rollout:
     entropies: tuple[float, ...]
 
 
-@dataclass
-class _Live:
+@dataclass(frozen=True)
+class _Going:
     episode: Episode
-    handle: int
-    key: tuple[object, ...]
-    logprobs: list[float]
-    entropies: list[float]
+    key: Key
+    turns: list[Turn] = field(default_factory=list)
 
     def done(self) -> Rollout:
-        return Rollout(self.episode, tuple(self.logprobs), tuple(self.entropies))
+        logprobs = tuple(one for turn in self.turns for one in turn.logprobs)
+        return Rollout(self.episode, logprobs, tuple(one for turn in self.turns for one in turn.entropies))
 
 
 def roll_out(
-    environment: Environment,
-    engine: RolloutEngine,
-    scenes: Sequence[Scene],
-    n: int,
-    key: tuple[object, ...],
-    *,
-    is_greedy: bool = False,
-) -> list[list[Rollout]]:
-    """`n` episodes per scene, by scene; token noise is named by (*key, question, rollout, fork 0, token).
+    environment: Environment, engine: RolloutEngine, scenes: Iterable[Scene], n: int, key: Key
+) -> Iterator[list[Rollout]]:
+    """`n` episodes per scene, in order of scenes; token noise is named by (*key, question, rollout, fork 0, token).
 
-    A question that is asked again goes on counting its rollouts: the same noise would only make copies.
+    A scene is begun when the engine has room for it; a group is given when it and all before it are over. A question
+    that is asked again goes on counting its rollouts: the same noise would only make copies.
     """
-    live = _start(environment, engine, scenes, n, key)
-    everyone = list(live)
-    stop, turn_tokens = environment.dialogue.marker("im_end"), environment.dialogue.config.turn_tokens_max
-    while live:
-        handles, keys = [one.handle for one in live], [one.key for one in live]
-        turns = engine.decode(handles, [stop], turn_tokens, keys, is_greedy=is_greedy)
-        going, observations = [], []
-        for one, turn in zip(live, turns, strict=True):
-            one.logprobs += turn.logprobs
-            one.entropies += turn.entropies
-            observation = environment.take(one.episode, turn.ids, is_whole=turn.is_stopped)
-            if observation is not None:
-                going.append(one)
-                observations.append(Observation(*observation))
-        engine.extend([one.handle for one in going], observations)
-        staying = {one.handle for one in going}
-        engine.drop([one.handle for one in live if one.handle not in staying])
-        live = going
-    return [[one.done() for one in everyone[start : start + n]] for start in range(0, len(everyone), n)]
+    waiting, asked = iter(scenes), Counter()
+    groups: deque[list[_Going]] = deque()
+    live: dict[int, _Going] = {}
+    turn_tokens = environment.dialogue.config.turn_tokens_max
+
+    def write(handles: Iterable[int]) -> None:
+        asking = list(handles)
+        engine.write(asking, [live[handle].key for handle in asking], turn_tokens)
+
+    while True:
+        while engine.has_room and (scene := next(waiting, None)) is not None:
+            begun = _begin(environment, engine, scene, n, key, asked)
+            groups.append(list(begun.values()))
+            live |= begun
+            write(begun)
+        if not (finished := engine.finished()):
+            return
+        going = {}
+        for handle, turn in finished:
+            live[handle].turns.append(turn)
+            seen = environment.take(live[handle].episode, turn.ids, is_whole=turn.is_stopped)
+            if seen is not None:
+                going[handle] = Observation(*seen)
+            else:
+                del live[handle]
+                engine.drop([handle])
+        engine.extend(list(going), list(going.values()))
+        write(going)
+        while groups and all(one.episode.is_over for one in groups[0]):
+            yield [one.done() for one in groups.popleft()]
 
 
-def _start(
-    environment: Environment, engine: RolloutEngine, scenes: Sequence[Scene], n: int, key: tuple[object, ...]
-) -> list[_Live]:
-    live = []
-    names = [scene.question.question_id for scene in scenes]
-    firsts = [environment.start(scene, "policy", name) for scene, name in zip(scenes, names, strict=True)]
-    prompts = [TokenRow.prompt(first.ids, first.images, first.name) for first in firsts]
-    asked: Counter[str] = Counter()
-    for scene, name, root in zip(scenes, names, engine.prefill(prompts), strict=True):
-        for number, handle in enumerate([root, *engine.fork(root, n - 1)], start=n * asked[name]):
-            episode = environment.start(scene, "policy", f"{name} rollout {number}")
-            live.append(_Live(episode, handle, (*key, name, number, 0), [], []))
-        asked[name] += 1
-    return live
+def _begin(
+    environment: Environment, engine: RolloutEngine, scene: Scene, n: int, key: Key, asked: Counter[str]
+) -> dict[int, _Going]:
+    name = scene.question.question_id
+    numbers = range(asked[name], asked[name] + n)
+    asked[name] += n
+    episodes = [environment.start(scene, "policy", f"{name} rollout {number}") for number in numbers]
+    (root,) = engine.prefill([TokenRow.prompt(episodes[0].ids, episodes[0].images, name)])
+    handles = [root, *engine.fork(root, n - 1)]
+    keys = [(*key, name, number, 0) for number in numbers]
+    return {one: _Going(*rest) for one, *rest in zip(handles, episodes, keys, strict=True)}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-import trainer.rollout.local
+import trainer.rollout.live
 from schemas.grammar import render
 from tests.doubles import question
 from tests.trainer.small_runs import RECIPE, phantom_store, train
@@ -209,7 +209,7 @@ def dictated(monkeypatch, environment):
             for token in environment.dialogue.written(render(turn, environment.dialogue.dialect))
         ]
         waiting = iter(ids)
-        draw = trainer.rollout.local.draw
+        draw = trainer.rollout.live.draw
 
         def forced(hidden, weight, banned, temperature, noise):
             token = torch.full((len(hidden),), next(waiting))
@@ -217,7 +217,7 @@ def dictated(monkeypatch, environment):
             scores = logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
             return Drawn(token, scores, draw(hidden, weight, banned, temperature, noise).entropies)
 
-        monkeypatch.setattr(trainer.rollout.local, "draw", forced)
+        monkeypatch.setattr(trainer.rollout.live, "draw", forced)
         return ids
 
     return dictate

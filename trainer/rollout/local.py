@@ -1,237 +1,182 @@
-"""Rollouts with the trainer's own modules: one live batch over many prompts, keys and values kept per row.
+"""Rollouts with the trainer's own modules: one live batch over many prompts, refilled as rows leave it.
 
-A row is its ids and how many of them its cache holds; what is not yet held runs with the next
-decode. So a fork shares tensors, a rewind cuts them, an observation costs its own tokens, and no
-row is ever read again from its beginning. Equality with a full forward is the test of this file.
+A prompt's keys and values exist once, a row has those of its own tokens. So a fork shares tensors, a rewind cuts
+them, an observation costs its own tokens, and nothing is ever read again: every token of a prompt, an observation or
+a turn goes through the decoder once. Equality with a full forward is the test of this file.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
-from schemas.seeds import uniform
-from trainer.caches import GrowingCache, RecordingCache
-from trainer.policy import Placed, Policy
+from trainer.features import FeatureCache
+from trainer.policy import Policy
 from trainer.positions import next_position, position_ids
-from trainer.rollout import Key, Observation, Turn
-from trainer.rollout.sampling import draw
-from trainer.sequences import EncodedImage, ImageSpan, TokenRow, image_spans
+from trainer.rollout import Forwarded, Key, Observation, Turn
+from trainer.rollout.live import LiveBatch, Writing
+from trainer.rollout.rows import Prompt, Row, Text, read
+from trainer.sequences import TokenRow, image_spans
 
-
-@dataclass(slots=True)
-class _Row:
-    """`past` [layers, 2, H, n_cached, D] holds keys and values of the first n_cached < len(ids) tokens."""
-
-    prompt: TokenRow
-    ids: list[int]
-    is_written: list[bool]
-    spans: list[ImageSpan]
-    positions: torch.Tensor  # [3, len(ids)]
-    past: torch.Tensor
-
-    @property
-    def n_cached(self) -> int:
-        return self.past.shape[3]
-
-    def append(self, ids: Sequence[int], spans: Sequence[ImageSpan], *, is_written: bool) -> None:
-        new_positions = position_ids(len(ids), spans, next_position(self.positions))
-        self.positions = torch.cat([self.positions, new_positions], dim=1)
-        self.spans += [ImageSpan(len(self.ids) + s.start, len(self.ids) + s.stop, s.image) for s in spans]
-        self.ids += ids
-        self.is_written += [is_written] * len(ids)
-
-    def forked(self) -> "_Row":
-        return replace(self, ids=list(self.ids), is_written=list(self.is_written), spans=list(self.spans))
-
-
-@dataclass(slots=True)
-class _Writing:
-    """One row of a decode in progress; `first_slot` is where its new tokens begin in the batch's cache."""
-
-    row: _Row
-    key: Key
-    budget: int
-    first_slot: int = 0
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    is_stopped: bool = False
-
-    @property
-    def is_done(self) -> bool:
-        return self.is_stopped or len(self.ids) >= self.budget
-
-    def noise(self) -> float:
-        return uniform(*self.key, len(self.row.ids) + len(self.ids))
-
-    def write(self, token: int, logprob: float, entropy: float, stop_ids: frozenset[int]) -> None:
-        self.ids.append(token)
-        self.logprobs.append(logprob)
-        self.entropies.append(entropy)
-        self.is_stopped = token in stop_ids
-
-    def settle(self, new_past: torch.Tensor) -> None:
-        """Gives the row what was written; its last token stays to be run."""
-        self.row.past = torch.cat([self.row.past, new_past], dim=3)
-        self.row.append(self.ids, (), is_written=True)
-
-    def turn(self) -> Turn:
-        return Turn(tuple(self.ids), tuple(self.logprobs), tuple(self.entropies), self.is_stopped)
+LIVE_ROWS = 64
+READ_TOKENS = 4096  # observations that are read in one forward
+WAIT_STEPS = 8  # of the live batch, for which an observation may wait to be read together with others
 
 
 class LocalRollout:
-    """A `RolloutEngine` over `policy`; `max_row_tokens` bounds prompt, observations and turns together."""
+    """A `RolloutEngine` over `policy`, of which at most `live_rows` rows write at a time.
 
-    def __init__(self, policy: Policy, temperature: float = 1.0, *, max_row_tokens: int | None = None) -> None:
-        self.policy, self.temperature, self.max_row_tokens = policy, temperature, max_row_tokens
-        self._rows: dict[int, _Row] = {}
-        self._n_handles = 0
-        self._features: dict[str, torch.Tensor] = {}  # by image key, as long as any row lives
+    Without `stop_ids` a turn ends with the policy's stop id. `features` may be shared with an update.
+    """
 
-    @torch.no_grad()
-    def prefill(self, prompts: Sequence[TokenRow]) -> list[int]:
-        if not prompts:
-            return []
-        distinct = {(prompt.ids, prompt.image_keys): prompt for prompt in prompts}
-        read = dict(zip(distinct, self._read(list(distinct.values())), strict=True))
-        rows = [replace(read[prompt.ids, prompt.image_keys].forked(), prompt=prompt) for prompt in prompts]
-        return [self._add(row) for row in rows]
-
-    def fork(self, handle: int, n: int) -> list[int]:
-        return [self._add(self._rows[handle].forked()) for _ in range(n)]
-
-    @torch.no_grad()
-    def decode(
+    def __init__(
         self,
-        handles: Sequence[int],
-        stop_ids: Sequence[int],
-        max_tokens: int | Sequence[int],
-        keys: Sequence[Key],
+        policy: Policy,
+        temperature: float = 1.0,
         *,
         is_greedy: bool = False,
-    ) -> list[Turn]:
-        stops = frozenset(stop_ids)
-        if stops & self.policy.banned_ids or len(set(handles)) < len(handles):
-            raise ValueError("a stop id is banned, or a row is named twice")
-        limits = [max_tokens] * len(handles) if isinstance(max_tokens, int) else max_tokens
-        all_writing = [
-            _Writing(self._rows[handle], key, limit if (room := self.room(handle)) is None else min(limit, room))
-            for handle, key, limit in zip(handles, keys, limits, strict=True)
-        ]
-        if live := [writing for writing in all_writing if not writing.is_done]:
-            self._run(live, stops, is_greedy)
-        return [writing.turn() for writing in all_writing]
+        live_rows: int = LIVE_ROWS,
+        stop_ids: Sequence[int] | None = None,
+        features: FeatureCache | None = None,
+    ) -> None:
+        stops = frozenset([policy.stop_id] if stop_ids is None else stop_ids)
+        if stops & policy.banned_ids or live_rows < 1:
+            raise ValueError(f"a stop id is banned, or no row may live: {sorted(stops)}, {live_rows}")
+        self.policy, self.live_rows = policy, live_rows
+        self.features = FeatureCache(policy) if features is None else features
+        self.forwarded = Forwarded()
+        self._live = LiveBatch(policy, temperature, stops, is_greedy=is_greedy)
+        self._rows: dict[int, Row] = {}
+        self._prompts: dict[tuple[object, ...], Prompt] = {}
+        self._n_handles = 0
+        self._ready: deque[tuple[int, Key, int]] = deque()  # asked for a turn, with nothing to be read before it
+        self._unread: list[tuple[int, Key, int]] = []  # asked for a turn after what they have not read yet
+        self._n_waited = 0
 
-    @torch.no_grad()
+    @property
+    def has_room(self) -> bool:
+        return len(self._live) + len(self._ready) < self.live_rows
+
+    def prefill(self, prompts: Sequence[TokenRow]) -> list[int]:
+        return [self._add(self._started(prompt)) for prompt in prompts]
+
+    def fork(self, handle: int, n: int) -> list[int]:
+        return [self._add(self._idle(handle).forked()) for _ in range(n)]
+
+    def write(self, handles: Sequence[int], keys: Sequence[Key], max_tokens: int | Sequence[int]) -> None:
+        limits = [max_tokens] * len(handles) if isinstance(max_tokens, int) else max_tokens
+        for asked in zip(handles, keys, limits, strict=True):
+            row = self._idle(asked[0])
+            if asked[2] < 1:
+                raise ValueError(f"{row.start.name}: a turn of {asked[2]} tokens")
+            row.is_writing = True
+            (self._unread if row.own.hidden is None else self._ready).append(asked)
+
+    @torch.inference_mode()
+    def finished(self) -> list[tuple[int, Turn]]:
+        over: list[tuple[Writing, Tensor]] = []
+        while not over:
+            self._admit()
+            if not len(self._live):
+                break
+            self.forwarded.written += self._live.n_running
+            over = self._live.step()
+        for writing, past in over:
+            row = self._rows[writing.handle]
+            row.append(writing.ids, (), is_written=True)
+            row.own.past, row.is_writing = past, False
+        return [(writing.handle, writing.turn()) for writing, _ in over]
+
     def extend(self, handles: Sequence[int], observations: Sequence[Observation]) -> None:
-        """Images are encoded now, in one call; the tokens run with the next decode."""
-        pairs = [(self._rows[handle], seen) for handle, seen in zip(handles, observations, strict=True)]
-        spans = [image_spans(seen.ids, seen.images, self.policy.image_id, row.prompt.name) for row, seen in pairs]
-        self._encode([image for _, seen in pairs for image in seen.images])
-        for (row, seen), placed in zip(pairs, spans, strict=True):
-            row.append(seen.ids, placed, is_written=False)
+        """The tokens are read before the row's next turn, images encoded then."""
+        for handle, seen in zip(handles, observations, strict=True):
+            row = self._idle(handle)
+            spans = image_spans(seen.ids, seen.images, self.policy.image_id, row.start.name)
+            row.append(seen.ids, spans, is_written=False)
 
     def rewind(self, handle: int, n_tokens: int) -> None:
-        row = self._rows[handle]
-        length = len(row.ids) - n_tokens
-        if n_tokens < 0 or length < len(row.prompt.ids) or any(s.start < length < s.stop for s in row.spans):
-            raise ValueError(f"{row.prompt.name}: cannot rewind {n_tokens} tokens into the prompt or an image")
-        row.ids, row.is_written = row.ids[:length], row.is_written[:length]
-        row.spans = [span for span in row.spans if span.stop <= length]
-        row.positions = row.positions[:, :length]
-        row.past = row.past[:, :, :, : length - 1]
+        self._idle(handle).rewind(n_tokens)
 
     def row(self, handle: int) -> TokenRow:
-        row = self._rows[handle]
-        images = tuple(span.image for span in row.spans)
-        return TokenRow(tuple(row.ids), tuple(row.is_written), images, len(row.prompt.ids), row.prompt.name)
+        return self._rows[handle].token_row()
 
-    def room(self, handle: int) -> int | None:
-        """Tokens the row may still take, or None without a bound."""
-        return None if self.max_row_tokens is None else max(0, self.max_row_tokens - len(self._rows[handle].ids))
-
+    @torch.inference_mode()
     def drop(self, handles: Sequence[int]) -> None:
         for handle in handles:
+            prompt = self._idle(handle).prompt
             del self._rows[handle]
-        if not self._rows:
-            self._features.clear()
+            prompt.n_rows -= 1
+            if prompt.n_rows == 0:
+                self._live.past.prompts.remove(prompt)
+                del self._prompts[prompt.key]
 
-    def _add(self, row: _Row) -> int:
+    def _idle(self, handle: int) -> Row:
+        row = self._rows[handle]
+        if row.is_writing:
+            raise ValueError(f"{row.start.name} is writing")
+        return row
+
+    def _add(self, row: Row) -> int:
         self._n_handles += 1
         self._rows[self._n_handles] = row
+        row.prompt.n_rows += 1
         return self._n_handles
 
-    def _encode(self, images: Sequence[EncodedImage]) -> None:
-        new = {image.key: image for image in images if image.key not in self._features}
-        self._features.update(zip(new, self.policy.encode(list(new.values())), strict=True))
+    @torch.inference_mode()
+    def _started(self, start: TokenRow) -> Row:
+        key = start.ids, start.image_keys
+        if key not in self._prompts:
+            spans = image_spans(start.ids, start.images, self.policy.image_id, start.name)
+            text = Text(list(start.ids), spans, position_ids(len(start.ids), spans), self._nothing())
+            self._read([text], [()])
+            self.forwarded.prompt += len(start.ids)
+            self._prompts[key] = Prompt(key, text.hidden, next_position(text.positions))
+            self._live.past.prompts.add(self._prompts[key], text.past)
+        prompt = self._prompts[key]
+        return Row(start, prompt, Text([], [], torch.empty(3, 0, dtype=torch.long), self._nothing(), prompt.hidden))
 
-    def _read(self, prompts: Sequence[TokenRow]) -> list[_Row]:
-        """Rows whose cache holds all of the prompt but its last token, from one padded forward."""
-        rows = [self._unread(prompt) for prompt in prompts]
-        self._encode([image for prompt in prompts for image in prompt.images])
-        ends = [len(row.ids) - 1 for row in rows]
-        cache = RecordingCache()
-        self.policy.decode_hidden(*self._chunk(rows, [0] * len(rows), ends, is_left_aligned=True), cache)
-        past = torch.stack([torch.stack(layer) for layer in cache.layers])  # [layers, 2, B, H, n, D]
-        for at, (row, end) in enumerate(zip(rows, ends, strict=True)):
-            row.past = past[:, :, at, :, :end].clone()
-        return rows
+    def _nothing(self) -> Tensor:
+        """The past of no tokens."""
+        text = self.policy.language_model.config
+        width = text.hidden_size // text.num_attention_heads
+        return self.policy.head_weight.new_empty(self.policy.n_layers, 2, text.num_key_value_heads, 0, width)
 
-    def _unread(self, prompt: TokenRow) -> _Row:
-        if len(prompt.ids) < 2:
-            raise ValueError(f"{prompt.name}: a prompt needs two tokens, one to be cached and one to be run")
-        spans = image_spans(prompt.ids, prompt.images, self.policy.image_id, prompt.name)
-        positions = position_ids(len(prompt.ids), spans)
-        return _Row(prompt, list(prompt.ids), list(prompt.is_written), spans, positions, torch.empty(0, 2, 0, 0, 0))
+    def _admit(self) -> None:
+        """Fills the live batch, after reading what rows have to read first: that of many in one forward."""
+        n_unread, n_others = len(self._unread), len(self._live) + len(self._ready)
+        self._n_waited = self._n_waited + 1 if n_unread else 0
+        if n_unread and (4 * n_unread >= n_others or self._n_waited > WAIT_STEPS):
+            for lot in _lots([self._rows[handle] for handle, _, _ in self._unread]):
+                self._read_after_prompts(lot)
+            self._ready.extendleft(reversed(self._unread))  # before rows that have not begun
+            self._unread, self._n_waited = [], 0
+        while self._ready and len(self._live) < self.live_rows:
+            handle, key, limit = self._ready.popleft()
+            row = self._rows[handle]
+            writing = Writing(handle, key, row.n_tokens, row.next_position, limit, row.prompt, row.own.hidden)
+            self._live.join(writing, row.own.past)
 
-    def _chunk(
-        self, rows: Sequence[_Row], begins: Sequence[int], ends: Sequence[int], *, is_left_aligned: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings [B, n, hidden] and positions [3, B, n] of tokens begin … end − 1 of each row."""
-        width = max(end - begin for begin, end in zip(begins, ends, strict=True))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        positions = torch.zeros(3, len(rows), width, dtype=torch.long)
-        placed = []
-        for at, (row, begin, end) in enumerate(zip(rows, begins, ends, strict=True)):
-            column = 0 if is_left_aligned else width - (end - begin)
-            columns = slice(column, column + end - begin)
-            ids[at, columns] = torch.tensor(row.ids[begin:end])
-            positions[:, at, columns] = row.positions[:, begin:end]
-            for span in row.spans:
-                first, last = max(span.start, begin), min(span.stop, end)
-                if first < last:
-                    features = self._features[span.image.key][first - span.start : last - span.start]
-                    placed.append(Placed(at, column + first - begin, features))
-        return self.policy.embed(ids.to(self.policy.device), placed), positions.to(self.policy.device)
+    def _read_after_prompts(self, rows: Sequence[Row]) -> None:
+        n_written = sum(sum(row.is_written[row.own.n_read :]) for row in rows)
+        self.forwarded.written += n_written
+        self.forwarded.observed += sum(row.own.n_unread for row in rows) - n_written
+        pasts = [(self._live.past.prompts.of(row.prompt), row.own.past) for row in rows]
+        self._read([row.own for row in rows], [[one for one in parts if one.shape[3]] for parts in pasts])
 
-    def _run(self, batch: list[_Writing], stop_ids: frozenset[int], is_greedy: bool) -> None:
-        """Decodes until every row of `batch` is done; finished rows leave when a quarter of the batch is finished."""
-        policy, rows = self.policy, [writing.row for writing in batch]
-        begins = [row.n_cached for row in rows]
-        n_new = [len(row.ids) - row.n_cached for row in rows]
-        cache = GrowingCache([row.past for row in rows], n_new, max(writing.budget for writing in batch))
-        for writing, n in zip(batch, n_new, strict=True):
-            writing.first_slot = cache.n_past + max(n_new) - n
-        embedded, positions = self._chunk(rows, begins, [len(row.ids) for row in rows])
-        following = torch.tensor([next_position(row.positions) for row in rows], device=policy.device)
-        while True:
-            width = embedded.shape[1]
-            hidden = policy.decode_hidden(embedded, positions, cache, cache.key_mask(width))[:, -1]
-            cache.advance(width)
-            noise = None if is_greedy else torch.tensor([writing.noise() for writing in batch], dtype=torch.float64)
-            drawn = draw(hidden, policy.head_weight, policy.banned, self.temperature, noise)
-            for at, (writing, *values) in enumerate(zip(batch, *(part.tolist() for part in drawn), strict=True)):
-                if not writing.is_done:
-                    writing.write(*values, stop_ids)
-                    if writing.is_done:
-                        writing.settle(cache.cut(at, writing.first_slot))
-            live = [at for at, writing in enumerate(batch) if not writing.is_done]
-            if not live:
-                return
-            ids = drawn.ids
-            if 4 * len(live) <= 3 * len(batch):
-                cache.keep(live)
-                batch, ids, following = [batch[at] for at in live], ids[live], following[live]
-            embedded, positions = policy.embed(ids[:, None]), following.expand(3, -1)[:, :, None]
-            following = following + 1
+    def _read(self, texts: Sequence[Text], parts: Sequence[Sequence[Tensor]]) -> None:
+        before = self.features.n_encoded
+        features = self.features.get([span.image for text in texts for span in text.unread_spans])
+        self.forwarded.encoded += self.features.n_encoded - before
+        read(self.policy, texts, parts, features)
+
+
+def _lots(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """`rows` in lots of at most READ_TOKENS tokens to be read, or of one row."""
+    lot: list[Row] = []
+    for row in rows:
+        if lot and sum(one.own.n_unread for one in lot) + row.own.n_unread > READ_TOKENS:
+            yield lot
+            lot = []
+        lot.append(row)
+    yield lot
