@@ -1,9 +1,11 @@
 """Checkpoints: a folder appears whole or not at all, and loads back to the bit.
 
-RUN/checkpoints/step-000040/ holds the model as any Qwen2.5-VL folder, the optimizer's moments as safetensors, and
-the number of steps done. There is no random state to save: every draw is named by what it is for.
+RUN/checkpoints/step-000040/ holds the model as any Qwen2.5-VL folder, or the adapter alone where one is trained, the
+optimizer's moments as safetensors, and the number of steps done. There is no random state to save: every draw is
+named by what it is for.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,15 +13,19 @@ import shutil
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import CheckpointError
 from trainer.policy import Policy
+from trainer.ranks import part_like
+from trainer.recipe import Recipe
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 NAME = re.compile("step-([0-9]{6,})")
 UNFINISHED = (".writing-", ".removing-")  # prefixes of folders that a killed process leaves behind
+BLOCK, BLOCKS_MAX = 1 << 16, 1024  # bytes, and how many blocks of a file are read to name a model
 
 
 def trained_parameters(policy: Policy) -> dict[str, torch.nn.Parameter]:
@@ -27,9 +33,37 @@ def trained_parameters(policy: Policy) -> dict[str, torch.nn.Parameter]:
     return {name: one for name, one in sorted(policy.model.named_parameters()) if one.requires_grad}
 
 
+def base_identity(base: str) -> str:
+    """sha256 over settings, tokenizer and weights of the folder or Hub id `base`: what a resumed run must find again.
+
+    Of a file of more than 64 MiB only blocks count that lie evenly over it, at most 1,024 of 64 KiB. `tiny` names
+    itself: recipe and data make it.
+    """
+    if base == "tiny":
+        return base
+    patterns = ["*.json", "merges.txt", "*.safetensors"]
+    try:
+        folder = Path(base) if Path(base).is_dir() else Path(snapshot_download(base, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"no such model: {str(error).splitlines()[0]}", where=base) from error
+    whole = hashlib.sha256()
+    for path in sorted(one for pattern in patterns for one in folder.glob(pattern)):
+        whole.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            n_blocks = max(1, -(-path.stat().st_size // BLOCK))
+            for at in range(0, n_blocks, -(-n_blocks // BLOCKS_MAX)):
+                file.seek(at * BLOCK)
+                whole.update(file.read(BLOCK))
+    return whole.hexdigest()
+
+
 class Checkpoints:
     def __init__(self, run: Path) -> None:
         self.folder = run / "checkpoints"
+
+    def base(self, recipe: Recipe) -> str:
+        """Where the model is that the run began with."""
+        return str(self.folder.parent / "base") if recipe.model.base == "tiny" else recipe.model.base
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}"
@@ -72,10 +106,11 @@ class Checkpoints:
             raise CheckpointError(f"optimizer state cannot be read: {error}", where=path) from error
         for name, parameter in trained_parameters(policy).items():
             if f"{name}.step" in stored:
-                moments = {kind: stored[f"{name}.{kind}"] for kind in MOMENTS if f"{name}.{kind}" in stored}
-                if len(moments) < len(MOMENTS) or moments["exp_avg"].shape != parameter.shape:
+                kinds = [one.removeprefix(f"{name}.") for one in stored if one.rpartition(".")[0] == name]
+                moments = {kind: stored[f"{name}.{kind}"] for kind in kinds}
+                if not moments.keys() >= set(MOMENTS) or moments["exp_avg"].shape != parameter.shape:
                     raise CheckpointError(f"the moments of {name} are not those of this model", where=path)
-                on_device = {kind: value.to(parameter.device) for kind, value in moments.items() if kind != "step"}
+                on_device = {kind: part_like(parameter, value) for kind, value in moments.items() if kind != "step"}
                 optimizer.state[parameter] = moments | on_device  # AdamW wants its counter on the CPU
 
     def prune(self, keep: int, borders: set[int]) -> None:

@@ -4,21 +4,23 @@ Unknown keys are errors. The resolved recipe is hashed into `run.json`; two runs
 all else that a resumed run must agree on (`trainer.runlog`), and in what `model.base` holds, give the same weights.
 """
 
-import math
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from schemas.errors import UsageError
 from schemas.manifest import sha256_of
+from schemas.settings import override, settings_of, toml
 from trainer.core.advantages import AdvantageConfig
 from trainer.core.rewards import RewardConfig
 from trainer.core.schedules import ScheduleConfig
+from trainer.lora import TARGETS, TOWER, Lora
 from trainer.losses import LossConfig
 from trainer.tiny import TinyConfig
+
+Sharding = Literal["none", "zero2", "zero3"]  # what each of them splits: `trainer.sharding`
 
 
 def _refuse_below(config: Any, least: float, *names: str) -> None:
@@ -36,9 +38,23 @@ def _refuse_long_warmup(schedule: ScheduleConfig, steps: int) -> None:
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     base: str = "Qwen/Qwen2.5-VL-3B-Instruct"  # folder or Hub id; "tiny" makes one from [tiny] [P]
-    dtype: Literal["float32", "bfloat16"] = "float32"  # [D]
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # [D]
     freeze_vision: bool = True  # [D]
     recompute: bool = False  # keep layer inputs only and run layers again in the backward pass [D]
+    lora_rank: int = 0  # of adapters beside the frozen weights; 0: the weights themselves are trained [D]
+    lora_alpha: float = 32.0  # their sum is scaled by alpha / rank [D]
+    lora_targets: tuple[str, ...] = TARGETS  # linear layers of the decoder; `visual.qkv`: of the tower [D]
+
+    def __post_init__(self) -> None:
+        _refuse_below(self, 0, "lora_rank")
+        if self.lora_rank and not (self.lora_alpha > 0 and self.lora_targets):
+            raise ValueError("lora_alpha must be > 0 and lora_targets name a layer")
+        if self.lora_rank and not self.freeze_vision and any(one.startswith(TOWER) for one in self.lora_targets):
+            raise ValueError("a tower whose layers have adapters is frozen itself: set freeze_vision")
+
+    def lora(self, seed: int) -> Lora | None:
+        """The adapters of a run with this seed, if there are any."""
+        return Lora(self.lora_rank, self.lora_alpha, self.lora_targets, seed) if self.lora_rank else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +138,9 @@ class RunConfig:
     steps: int = 80  # optimizer steps of dual-stream GRPO [P: 80 iterations]
     prompts_per_step: int = 7  # 98 = 7 × (8 + 6) [P, read as trajectories]
     n_policy: int = 8  # rollouts per prompt [P]
+    live_rows: int = 64  # rollouts that write at a time; what they write does not depend on it [D]
     temperature: float = 1.0  # [D]; sampling and training at one temperature
-    max_tokens: int = 65_536  # token budget of a micro-batch [D]
+    max_tokens: int = 8192  # padded tokens of a micro-batch [D]
     seed: int = 0
     save_every: int = 20
     keep: int = 2  # newest checkpoints kept beside those at the borders of a phase
@@ -131,10 +148,11 @@ class RunConfig:
     grad_norm_max: float = 1.0  # [C]
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     self_check: bool = True  # one group, shared prefix against independent rows, before the first step
+    sharding: Sharding = "none"  # of weights, gradients and optimizer over the ranks of a run [D]
 
     def __post_init__(self) -> None:
         _refuse_below(self, 0, "steps", "weight_decay", "seed")
-        _refuse_below(self, 1, "prompts_per_step", "n_policy", "max_tokens", "save_every", "keep")
+        _refuse_below(self, 1, "prompts_per_step", "n_policy", "live_rows", "max_tokens", "save_every", "keep")
         if self.seed >= 2**63:
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if self.temperature <= 0 or self.grad_norm_max <= 0:
@@ -184,15 +202,15 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         text, where = _read(path), str(path)
     else:
         raise UsageError(f"no recipe {name_or_path!r}", fix=f"one of {', '.join(recipe_names())}, or a .toml file")
-    plain = _toml(text, where)
-    for override in overrides:
-        _override(plain, override)
-    return _build(Recipe, plain, where)
+    plain = toml(text, where)
+    for said in overrides:
+        override(plain, said)
+    return settings_of(Recipe, plain, where)
 
 
 def recipe_from(plain: Mapping[str, Any]) -> Recipe:
     """The recipe that `Recipe.plain` was taken of, for example in `run.json`."""
-    return _build(Recipe, plain, "run.json")
+    return settings_of(Recipe, plain, "run.json")
 
 
 def _read(path: Path) -> str:
@@ -200,58 +218,3 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot be read: {error}", where=path) from error
-
-
-def _toml(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}", where=where) from error
-
-
-def _override(plain: dict[str, Any], override: str) -> None:
-    name, equals, value = override.partition("=")
-    *sections, key = name.strip().split(".")
-    if not equals or not sections:
-        raise UsageError(f"--set {override!r} is not section.key=value", fix="for example --set run.steps=50")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value  # a bare word is a string
-    for section in sections:
-        plain = plain.setdefault(section, {})
-        if not isinstance(plain, dict):
-            raise UsageError(f"--set {override!r}: {section} is a value, not a table of settings")
-    plain[key] = parsed
-
-
-def _build(kind: type, plain: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    names = [one.name for one in fields(kind)]
-    if unknown := sorted(plain.keys() - set(names)):
-        raise UsageError(f"unknown keys {unknown}; this table takes {names}", where=where)
-    values = {name: _value(hints[name], value, f"{where}: {name}") for name, value in plain.items()}
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error), where=where) from error
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise UsageError(f"expected a table, got {value!r}", where=where)
-        return _build(hint, value, where)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise UsageError(f"{value!r} is not one of {', '.join(map(str, get_args(hint)))}", where=where)
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(f"expected a list, got {value!r}", where=where)
-        return tuple(_value(get_args(hint)[0], one, where) for one in value)
-    if hint is float and type(value) is int and abs(value) <= 2**53:  # beyond, an int has no float of its own
-        value = float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        raise UsageError(f"expected {hint.__name__}, got {value!r}", where=where)
-    return value

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import trainer.checkpoints
 from schemas.errors import CheckpointError
-from trainer.checkpoints import Checkpoints, trained_parameters
+from trainer.checkpoints import Checkpoints, base_identity, trained_parameters
 from trainer.policy import Policy
 
 
@@ -183,3 +183,36 @@ def test_moments_of_another_model_are_refused(own, tmp_path, spoil):
     save_file(stored, path)
     with pytest.raises(CheckpointError, match=name.removesuffix(".exp_avg")):
         saved.restore_optimizer(1, *own)
+
+
+def test_a_base_is_named_by_its_configuration_and_weights(policy, tmp_path, monkeypatch):
+    folder = tmp_path / "one"
+    policy.save(folder)
+    name = base_identity(str(folder))
+    assert base_identity(str(shutil.copytree(folder, tmp_path / "two"))) == name
+    (folder / "notes.md").write_text("no matter")
+    assert base_identity(str(folder)) == name
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    data = weights.read_bytes()
+    for at in (len(data) - 1, len(data) // 2):
+        weights.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert base_identity(str(folder)) != name
+    weights.write_bytes(data)
+    config.write_text(config.read_text() + "\n")
+    assert base_identity(str(folder)) != name
+    weights.write_bytes(b"")  # a download that broke off: named as well, and refused when it is loaded
+    assert base_identity(str(folder)) != name
+    assert base_identity("tiny") == "tiny"
+    with pytest.raises(CheckpointError, match="no such model"):
+        base_identity(str(tmp_path / "nothing"))
+
+
+def test_of_a_large_file_some_blocks_count_from_beginning_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer.checkpoints, "BLOCK", 4)
+    monkeypatch.setattr(trainer.checkpoints, "BLOCKS_MAX", 5)
+    (tmp_path / "config.json").write_text("{}")
+    path, names = tmp_path / "model.safetensors", set()
+    for at in range(40):  # ten blocks, of which every other is read
+        path.write_bytes(bytes(at) + b"x" + bytes(39 - at))
+        names.add(base_identity(str(tmp_path)))
+    assert len(names) == 1 + 20  # those in blocks that are not read look alike

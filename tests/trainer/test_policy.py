@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import CheckpointError
+from trainer.caches import SharedPast
 from trainer.policy import Placed, Policy
 from trainer.positions import position_ids
 from trainer.processor import Processor
@@ -18,7 +19,7 @@ def hidden_of(policy, ids, images):
     features = policy.encode(images)
     placed = [Placed(0, span.start, feature) for span, feature in zip(spans, features, strict=True)]
     embedded = policy.embed(torch.tensor([ids]), placed)
-    return policy.decode_hidden(embedded, position_ids(len(ids), spans)[:, None])
+    return policy.decode_hidden(embedded, position_ids(len(ids), spans)[:, None], SharedPast())
 
 
 @pytest.fixture
@@ -80,6 +81,22 @@ def test_a_frozen_tower_gives_features_without_graph(image_of, tmp_path, policy)
     assert not frozen.encode([image_of(1)])[0].requires_grad
     assert policy.encode([image_of(1)])[0].requires_grad
     assert not any(weight.requires_grad for weight in frozen.visual.parameters())
+
+
+def test_many_images_go_through_a_frozen_tower_in_several_calls(image_of, tmp_path, policy, monkeypatch):
+    policy.save(tmp_path)
+    frozen = Policy.load(tmp_path, freeze_vision=True)
+    images = [image_of(1), image_of(2, 56, 56), image_of(3, 84, 112), image_of(4, 56, 56)]
+    together = frozen.encode(images)
+    calls = []
+    monkeypatch.setattr(
+        frozen.visual, "forward", lambda *a, run=frozen.visual.forward, **k: calls.append(0) or run(*a, **k)
+    )
+    monkeypatch.setattr("trainer.policy.TOKENS_AT_ONCE", 18)  # 16 + 4 are too many, 4 + 12 are not
+    for whole, part in zip(together, frozen.encode(images), strict=True):
+        torch.testing.assert_close(whole, part, rtol=0, atol=1e-4)
+    assert len(calls) == 3
+    assert frozen.encode([]) == []
 
 
 @pytest.fixture
