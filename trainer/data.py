@@ -77,6 +77,13 @@ def take(questions: Sequence[Question], first: int, n: int, seed: int) -> list[Q
     return chosen
 
 
+def share(questions: Sequence[Question], rank: int, world: int) -> list[tuple[int, Question]]:
+    """Questions rank, rank + world, … with their places; one that is asked again goes where it was asked first."""
+    first: dict[str, int] = {}
+    places = [first.setdefault(one.question_id, place) for place, one in enumerate(questions)]
+    return [(place, one) for place, one in enumerate(questions) if places[place] % world == rank]
+
+
 @lru_cache(maxsize=4)
 def _order(n: int, seed: int, epoch: int) -> list[int]:
     return shuffled(list(range(n)), "epoch", seed, epoch)

@@ -64,29 +64,3 @@ def mean(values: Sequence[float]) -> float | None:
     """The mean of what is not NaN, None when nothing is left."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else None
-
-
-def group_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
-    """What the log says of a batch, per stream: rewards by component, looks, turns, entropies, degenerate cases."""
-    metrics: dict[str, float | None] = {
-        "groups": len(groups),
-        "groups_dropped": sum(one.advantages.is_dropped for one in groups),
-        "expert_degenerate": sum(one.advantages.is_degenerate_expert for one in groups),
-        "unscorable": sum(one.advantages.n_unscorable for one in groups),
-    }
-    for stream in ("policy", "expert"):
-        members = [one for each in groups for one in each.of(stream)]
-        rewards = [one.reward for one in members]
-        statistics = [getattr(one.advantages, stream) for one in groups]
-        metrics |= {
-            f"{stream}/trajectories": len(members),
-            f"{stream}/reward": mean([one.total for one in rewards]),
-            f"{stream}/accuracy": mean([one.accuracy for one in rewards]),
-            f"{stream}/grammar": mean([one.grammar for one in rewards]),
-            f"{stream}/diversity": mean([one.diversity for one in rewards]),
-            f"{stream}/looks": mean([float(len(one.episode.looks)) for one in members]),
-            f"{stream}/tokens": mean([float(sum(one.episode.is_written)) for one in members]),
-            f"{stream}/reward_std": mean([one.sigma for one in statistics if one.sigma is not None]),
-        }
-    sampled = [value for each in groups for one in each.of("policy") for value in one.entropies]
-    return metrics | {"policy/entropy": mean(sampled)}

@@ -74,6 +74,25 @@ class Answered:
         return (replace(one, answer=one.answer or "yes") for one in self.snapshot.each(*what, **which))
 
 
+@dataclass(frozen=True)
+class Repacked:
+    """The store with the rows of its shards in another order."""
+
+    snapshot: Snapshot
+
+    def records(self, *what, **which):
+        return self.snapshot.records(*what, **which)[::-1]
+
+    def each(self, *what, **which):
+        return iter(list(self.snapshot.each(*what, **which))[::-1])
+
+
+def test_the_order_of_questions_knows_nothing_of_the_shards(snapshot):
+    stored, repacked = (load_train_data(one, snapshot.slice(SLICE), "cvs", 2) for one in (snapshot, Repacked(snapshot)))
+    assert repacked == stored
+    assert ids(repacked.at(3, 4, 1)) == ids(stored.at(3, 4, 1))
+
+
 def test_answers_of_an_expert_on_other_splits_stay_out(snapshot):
     data = load_train_data(Answered(snapshot), snapshot.slice(SLICE), "grn", 6)
     assert {one.split for many in data.trajectories.values() for one in many} == {"train"}

@@ -33,7 +33,7 @@ def test_the_crop_is_the_box_in_pixels_of_the_stored_image(environment, scene_of
     scene = scene_of()
     episode, seen = play(environment, scene, Look("", (7, 14, 28, 42)))
     assert scene.resized(0) == (112, 112)
-    assert episode.look_boxes == [(28.0, 56.0, 112.0, 168.0)]
+    assert [look.box_xyxy_px for look in episode.looks] == [(28.0, 56.0, 112.0, 168.0)]
     by_hand = environment.processor.encode_image(scene.images[0].crop((28, 56, 112, 168)), 4 * 784, 4 * 784)
     assert [image.key for image in episode.images] == [scene.encoded[0].key, by_hand.key]
     assert "<feedback>Look 1 of 3. Box [7, 14, 28, 42].<|vision_start|>" in seen[0]
@@ -55,7 +55,7 @@ def test_the_crop_is_the_box_at_any_size(environment, scene_of, data, width, hei
     episode, _ = play(roomy, scene, Look("", (x0, y0, x1, y1)))
     scale_x, scale_y = Fraction(width, scene.resized(0)[0]), Fraction(height, scene.resized(0)[1])
     exact = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
-    (box,) = episode.look_boxes
+    (box,) = (look.box_xyxy_px for look in episode.looks)
     assert box == pytest.approx([float(edge) for edge in exact])
     area = (*map(math.floor, exact[:2]), *map(math.ceil, exact[2:]))
     by_hand = environment.processor.encode_image(scene.images[0].crop(area), 4 * 784, 112 * 112)
@@ -70,8 +70,8 @@ def test_a_look_cuts_the_image_that_it_names(environment, scene_of_three):
     assert [scene.resized(image) for image in range(3)] == [(112, 112), (140, 56), (84, 112)]
     episode, seen = play(environment, scene, Look("", SECOND, image=2), Look("", (0, 0, 84, 112), image=3))
     assert [image for image, _ in episode.placed_looks] == [1, 2]
-    assert episode.look_boxes[0] == pytest.approx((115.2, 56.0, 230.4, 168.0))
-    assert episode.look_boxes[1] == (0.0, 0.0, 224.0, 336.0)
+    assert episode.looks[0].box_xyxy_px == pytest.approx((115.2, 56.0, 230.4, 168.0))
+    assert episode.looks[1].box_xyxy_px == (0.0, 0.0, 224.0, 336.0)
     cut = scene.images[1].crop((115, 56, 231, 168)), scene.images[2]
     by_hand = [environment.processor.encode_image(crop, 4 * 784, 4 * 784).key for crop in cut]
     assert [image.key for image in episode.images] == [*(one.key for one in scene.encoded), *by_hand]

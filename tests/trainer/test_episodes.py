@@ -86,7 +86,8 @@ def test_an_expert_episode_is_grammatical_and_ends_with_the_answer(environment, 
     assert environment.is_grammatical(episode)
     assert (episode.stream, episode.is_over, episode.answer) == ("expert", True, "yes")
     assert [look.wire for look in episode.looks] == [(2, 2, 20, 23), (50, 50, 75, 80)]
-    assert episode.look_boxes == [(8.0, 8.0, 80.0, 92.0), (200.0, 200.0, 300.0, 320.0)]  # what the wire can say
+    what_the_wire_can_say = [(8.0, 8.0, 80.0, 92.0), (200.0, 200.0, 300.0, 320.0)]
+    assert [look.box_xyxy_px for look in episode.looks] == what_the_wire_can_say
 
 
 def test_each_step_looks_at_its_own_image(environment, scene_of_three):

@@ -20,6 +20,7 @@ from trainer.dialogue import Dialogue
 from trainer.environment import Environment
 from trainer.evaluate_command import evaluate
 from trainer.evaluation import _outcome, outcomes, report
+from trainer.rollout.live import LiveBatch
 
 LESION = (200.0, 200.0, 240.0, 240.0)
 
@@ -100,6 +101,37 @@ def test_the_batch_changes_nothing(exam, monkeypatch, rows):
     assert [one.episode.ids for one in found] == [one.episode.ids for one in wanted]
     assert report(found) == report(wanted)
     assert len({tuple(one.episode.ids) for one in found}) == len(found) == 5
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+@pytest.mark.parametrize("unshown", [(), (0,), (4,), (0, 1, 3), (0, 1, 2, 3, 4)])
+def test_questions_that_cannot_be_shown_keep_their_places(exam, monkeypatch, rows, unshown):
+    wanted = exam()
+    names, scene = [one.question.question_id for one in wanted], Environment.scene
+
+    def cramped(environment, question, images):
+        if names.index(question.question_id) in unshown:
+            raise InputError(f"no room for {question.question_id}", where="here")
+        return scene(environment, question, images)
+
+    monkeypatch.setattr(Environment, "scene", cramped)
+    monkeypatch.setattr(trainer.evaluation, "LIVE_ROWS", rows)
+    for place, (one, known) in enumerate(zip(exam(), wanted, strict=True)):
+        assert one.question == known.question
+        if place in unshown:
+            assert (one.episode, one.problems) == (None, [f"no room for {names[place]}"])
+        else:
+            assert one.episode.ids == known.episode.ids
+
+
+def test_the_batch_is_kept_full_to_the_last_question(exam, monkeypatch):
+    """A row that leaves is followed by the next question at once, not by the next lot."""
+    rows, step = [], LiveBatch.step
+    monkeypatch.setattr(LiveBatch, "step", lambda batch: rows.append(len(batch)) or step(batch))
+    monkeypatch.setattr(trainer.evaluation, "LIVE_ROWS", 2)
+    exam(temperature=3.0)  # turns of unequal length
+    assert set(rows) == {1, 2}
+    assert rows == sorted(rows, reverse=True)
 
 
 def test_at_a_temperature_episodes_are_sampled_alike_each_time(exam):

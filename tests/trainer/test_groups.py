@@ -5,7 +5,7 @@ import pytest
 from schemas.grammar import Answer, Look
 from trainer.core.advantages import AdvantageConfig
 from trainer.core.rewards import RewardConfig
-from trainer.groups import counts, group, group_metrics, mean, member
+from trainer.groups import counts, group, mean, member
 from trainer.losses import Counts
 
 CORNER, MIDDLE = Look("", (0, 0, 40, 40)), Look("", (50, 50, 90, 90))
@@ -16,12 +16,9 @@ PAID = RewardConfig(looks_max=4)
 def members(environment, scene_of, played):
     """Members of one group: turns and stream of each, judged against the gold answer "yes"."""
 
-    def make(*written, entropies=()):
+    def make(*written):
         scene = scene_of()
-        return [
-            member(environment, played(scene, *turns, stream=stream), stream, PAID, entropies)
-            for stream, turns in written
-        ]
+        return [member(environment, played(scene, *turns, stream=stream), stream, PAID) for stream, turns in written]
 
     return make
 
@@ -88,37 +85,6 @@ def test_counts_hold_the_written_tokens_of_every_group(members):
     assert min(n.values()) > 100
     assert counts(made, 0.0) == Counts(n["policy"], n["expert"], 6, 0.0)
     assert counts(made, 0.5) == Counts(n["policy"], n["expert"], 6, float(n["expert"]))
-
-
-def test_metrics_tell_the_streams_apart(members):
-    mixed = members(RIGHT, WRONG, entropies=(1.0, 3.0)) + members(EXPERT)
-    made = [group(mixed, AdvantageConfig()), group(members(WRONG, WRONG), AdvantageConfig())]
-    metrics = group_metrics(made)
-    assert (metrics["groups"], metrics["groups_dropped"], metrics["unscorable"]) == (2, 1, 0)
-    assert (metrics["policy/trajectories"], metrics["expert/trajectories"]) == (4, 1)
-    assert metrics["policy/accuracy"] == 0.25
-    assert metrics["policy/reward"] == pytest.approx((0.9125 + 3 * 0.2) / 4)
-    assert metrics["policy/looks"] == 0.25
-    assert (metrics["policy/grammar"], metrics["policy/diversity"]) == (1.0, 0.125 / 4)
-    assert (metrics["expert/accuracy"], metrics["expert/looks"]) == (1.0, 2.0)
-    assert metrics["policy/reward_std"] == pytest.approx(0.5 * 0.35625)  # of the groups' own deviations
-    assert metrics["policy/entropy"] == 2.0
-    written = [sum(one.episode.is_written) for each in made for one in each.of("policy")]
-    assert metrics["policy/tokens"] == sum(written) / 4
-
-
-def test_metrics_of_an_absent_stream_are_unknown(members):
-    metrics = group_metrics([group(members(RIGHT, WRONG), AdvantageConfig())])
-    assert metrics["expert/trajectories"] == 0
-    assert metrics["expert/reward"] is metrics["expert/accuracy"] is metrics["policy/entropy"] is None
-    assert metrics["expert/reward_std"] is None
-
-
-def test_groups_without_a_stream_do_not_thin_out_its_deviation(members):
-    closer = ("expert", (CORNER, Answer("so", "yes")))
-    both, one = (group(members(*some), AdvantageConfig()) for some in ((RIGHT, EXPERT, closer), (RIGHT, WRONG)))
-    assert group_metrics([both, both])["expert_degenerate"] == 2
-    assert group_metrics([both, one])["expert/reward_std"] == both.advantages.expert.sigma > 0
 
 
 def test_the_mean_leaves_out_what_is_unknown():

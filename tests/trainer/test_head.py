@@ -61,7 +61,7 @@ def test_a_frozen_side_costs_and_gets_nothing(frozen, moving):
 
 
 def test_bfloat16_weights_are_scored_in_float32(monkeypatch):
-    monkeypatch.setattr("trainer.head._ROWS_UPCAST", 3)
+    monkeypatch.setattr("trainer.head._ROWS_AT_ONCE", 3)
     hidden, weight, targets = inputs(torch.bfloat16)
     logprobs, entropies = token_scores(hidden, weight, targets, BANNED, 0.7, entropy_has_grad=True)
     (logprobs.sum() + entropies.sum()).backward()

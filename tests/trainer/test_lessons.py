@@ -34,7 +34,7 @@ def looks(told):
 
 def shows(told, box):
     """Share of the box that the crop of each lesson holds."""
-    return [intersection(one.episode.look_boxes[0], box) / area(box) for one in told]
+    return [intersection(one.episode.looks[0].box_xyxy_px, box) / area(box) for one in told]
 
 
 def test_a_form_look_does_not_know_where_the_lesion_is(environment, scene_of):

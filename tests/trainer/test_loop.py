@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.loop
+import trainer.teaching
 from schemas.errors import InputError, TrainingError
 from tests.trainer.small_runs import steps_of, train
 from trainer.checkpoints import Checkpoints, trained_parameters
@@ -33,7 +34,7 @@ def begun(run_store, recipe_path, tmp_path):
         snapshot = run_store.snapshot()
         slice_ = snapshot.slice(recipe.data.slice)
         data = load_train_data(snapshot, slice_, recipe.data.experts, recipe.data.n_experts)
-        return prepare(recipe, snapshot, data, tmp_path / "run", first=0, device="cpu")
+        return prepare(recipe, snapshot, data, tmp_path / "run", first=0)
 
     return prepare_run
 
@@ -99,7 +100,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_batch_written_down(begun, 
     assert same_bits(bits(training), before)
     assert not training.optimizer.state
     dumped = json.loads((training.out / "skipped" / "step-000000.json").read_text())
-    pool, n = (training.lesson_questions, 4) if phase == "warm" else (training.data.questions, 2)
+    pool, n = (training.teacher.pool, 4) if phase == "warm" else (training.data.questions, 2)
     asked = [one.question_id for one in take(pool, 0, n, 0)]
     assert list(dict.fromkeys(one["question_id"] for one in dumped["episodes"])) == list(dict.fromkeys(asked))
     assert all(len(one["ids"]) == len(one["is_written"]) and any(one["is_written"]) for one in dumped["episodes"])
@@ -155,7 +156,7 @@ def test_what_cannot_be_told_is_counted_step_by_step(begun):
 def test_questions_without_room_are_left_out_and_counted(begun, monkeypatch):
     """One of three asked has no room in either phase; a step of which nothing can be shown is refused."""
     training = begun("run.steps=2", "run.prompts_per_step=3", "run.self_check=false", *UNHELD)
-    large = {training.questions_at(0)[1].question_id, take(training.lesson_questions, 0, 4, 0)[2].question_id}
+    large = {training.questions_at(0)[1].question_id, take(training.teacher.pool, 0, 4, 0)[2].question_id}
     scene = Environment.scene
 
     def cramped(environment, question, images):
@@ -179,7 +180,7 @@ def test_a_later_step_without_an_episode_is_skipped_and_counted(begun, monkeypat
     for step in (0, 2):
         training.step(step)
     before = bits(training)
-    monkeypatch.setattr(Training, "_shown", lambda *_: None)
+    monkeypatch.setattr(Training, "_shown", lambda *_: [])
     for step, phase in ((1, "warm"), (3, "grpo")):
         metrics = training.step(step)
         assert (metrics["phase"], metrics["is_skipped"], metrics["is_finite"]) == (phase, 1.0, 1.0)
@@ -204,17 +205,17 @@ def test_lessons_are_new_each_step_and_weighed_by_their_kind(begun, monkeypatch)
     weights = ("warm.look_weight=2", "warm.words_weight=1", "warm.answer_weight=5", "warm.guess_weight=3")
     training, taught = begun("warm.batch=8", "warm.steps=2", *weights), []
     monkeypatch.setattr(trainer.loop, "imitate", lambda _, *what: taught.append(what) or {"loss": 0.0})
-    told, one_lesson = [], trainer.loop.lesson
-    monkeypatch.setattr(trainer.loop, "lesson", lambda *what: told.append(one_lesson(*what)) or told[-1])
+    told, one_lesson = [], trainer.teaching.lesson
+    monkeypatch.setattr(trainer.teaching, "lesson", lambda *what: told.append(one_lesson(*what)) or told[-1])
     for step in (0, 1):
         training.warm_step(step)
         training.batch = []
-    for (episodes, per_token, _), lessons in zip(taught, (told[:8], told[8:]), strict=True):
+    for (episodes, per_token, *_), lessons in zip(taught, (told[:8], told[8:]), strict=True):
         assert episodes == [one.episode for one in lessons]
         ends = [[each[0], each[-1]] for each in per_token]
         assert ends == [[2.0 if one.trains_looks else 0.0, 5.0 if one.is_shown else 3.0] for one in lessons]
         assert [len(each) for each in per_token] == [sum(one.episode.is_written) for one in lessons]
-    assert {(each[0], each[-1]) for _, per_token, _ in taught for each in per_token} >= {(2.0, 3.0), (0.0, 5.0)}
+    assert {(each[0], each[-1]) for _, per_token, *_ in taught for each in per_token} >= {(2.0, 3.0), (0.0, 5.0)}
     first, second = ({one.scene.question.question_id: one.ids for one in episodes} for episodes, *_ in taught)
     assert len(first) == len(second) == 8
     assert all(first[name] != second[name] for name in first)

@@ -17,7 +17,7 @@ def begun(run_store, recipe_path, tmp_path):
     def prepare_run(*overrides) -> Training:
         recipe, snapshot = load_recipe(str(recipe_path), overrides), run_store.snapshot()
         data = load_train_data(snapshot, snapshot.slice(SLICE), recipe.data.experts, recipe.data.n_experts)
-        return prepare(recipe, snapshot, data, tmp_path / "run", first=0, device="cpu")
+        return prepare(recipe, snapshot, data, tmp_path / "run", first=0)
 
     return prepare_run
 
@@ -74,5 +74,5 @@ def test_warm_steps_go_through_the_questions_without_a_gap(begun):
     for step in range(2):
         training.step(step)
         asked += [one.scene.question.question_id for one in training.batch]
-    assert asked == [one.question_id for one in take(training.lesson_questions, 0, 6, 0)]
+    assert asked == [one.question_id for one in take(training.teacher.pool, 0, 6, 0)]
     assert len(set(asked)) == 6

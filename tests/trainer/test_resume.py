@@ -84,8 +84,8 @@ def stopped(whole_run, tmp_path):
 
 
 def test_another_recipe_is_refused(stopped, run_store, recipe_path):
-    for override in ("run.seed=1", "loss.clip=0.3", "run.steps=9"):
-        with pytest.raises(CheckpointError, match="recipe_sha256"):
+    for override, what in (("run.seed=1", "run.seed was 0, is 1"), ("run.max_tokens=99", "run.max_tokens was")):
+        with pytest.raises(CheckpointError, match=f"cannot be resumed: recipe.{what}"):
             train(run_store, stopped, recipe_path, override, resume=True)
 
 
