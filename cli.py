@@ -29,6 +29,10 @@ BENCHES: dict[str, tuple[str, str]] = {
     "ingest": ("pipeline.stages.bench_ingest", "Images per second of ingest, against decoding and hashing alone."),
     "trajectories": ("pipeline.stages.bench_trajectories", "Searches per second when every answer is known."),
     "experts": ("pipeline.stages.bench_experts", "How busy the openai expert keeps an endpoint of known latency."),
+    "update": ("pipeline.stages.bench_training_update", "The gradient of one group, shared against repeated prompts."),
+    "rollout": ("pipeline.stages.bench_training_rollout", "Rollouts over many prompts, against generate."),
+    "step": ("pipeline.stages.bench_training_step", "A whole training step, alone or against TRL."),
+    "ladder": ("pipeline.stages.bench_training_ladder", "What each part of the training engine brings; cost against G."),
 }
 
 
@@ -81,9 +85,14 @@ def root() -> None:
     """
 
 
+def recorded_judge(*of):
+    """The judge that `evaluate` may ask: trainer and pipeline meet here alone, and only when one is wanted."""
+    return importlib.import_module("pipeline.adapters.judge_endpoint").recorded_judge(*of)
+
+
 def main() -> None:
     try:
-        app(prog_name="fovea")
+        app(prog_name="fovea", obj=recorded_judge)
     except FoveaError as error:
         print(f"error {error}", file=sys.stderr)
         sys.exit(error.exit_code)
