@@ -32,7 +32,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "update": ("pipeline.stages.bench_training_update", "The gradient of one group, shared against repeated prompts."),
     "rollout": ("pipeline.stages.bench_training_rollout", "Rollouts over many prompts, against generate."),
     "step": ("pipeline.stages.bench_training_step", "A whole training step, alone or against TRL."),
-    "ladder": ("pipeline.stages.bench_training_ladder", "What each part of the training engine brings; cost against G."),
+    "ladder": ("pipeline.stages.bench_training_ladder", "What each part of an update brings, and its growth with G."),
 }
 
 

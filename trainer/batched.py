@@ -77,7 +77,7 @@ def run(
     policy: Policy, batch: Batch, past: Past, features: dict[str, torch.Tensor], *, recompute: bool = False
 ) -> torch.Tensor:
     """Last hidden states [B, n, hidden] of a batch after `past`; image features by key."""
-    embedded = policy.embed(batch.ids.to(policy.device), batch.placed(features))
+    embedded = policy.embed(batch.ids.to(policy.device), batch.placed(features), accumulate=True)
     return policy.decode_hidden(embedded, batch.positions.to(policy.device), past, recompute=recompute)
 
 
@@ -92,12 +92,18 @@ def score(
 ) -> list[Scores]:
     """Of each row's written tokens, from the batch's last hidden states; `before` [1, hidden] is that of column −1."""
     at_row, at_column = batch.predictors.to(policy.device).unbind(1)
-    states = hidden[at_row, at_column.clamp(min=0)]
+    states = hidden[at_row, at_column]
     if before is not None:
         states = torch.where(at_column[:, None] < 0, before, states)
     targets = batch.targets.to(policy.device)
     flat = token_scores(
-        states, policy.head_weight, targets, policy.banned, temperature, entropy_has_grad=entropy_has_grad
+        states,
+        policy.head_weight,
+        targets,
+        policy.banned,
+        temperature,
+        entropy_has_grad=entropy_has_grad,
+        accumulate=True,
     )
     return [Scores(*parts) for parts in zip(*(one.split(batch.counts) for one in flat), strict=True)]
 

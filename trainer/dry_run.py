@@ -75,12 +75,10 @@ def work_of(recipe: Recipe, world_size: int = 1) -> Work:
     row = written + dialogue.looks_max * (crop + FEEDBACK_TOKENS)
     rows = run.n_policy + recipe.data.n_experts
     warm = 0 if recipe.warm.kind == "none" else recipe.warm.batch
-    prompts = -(-run.prompts_per_step // world_size)
     return Work(
-        prompts=prompts,
+        prompts=-(-run.prompts_per_step // world_size),
         rows=rows,
         rollouts=run.n_policy,
-        live_rows=min(prompts * run.n_policy, run.live_rows - 1 + run.n_policy),  # a group is begun where one row fits
         image_tokens=image,
         prompt_tokens=prompt,
         row_tokens=row,
@@ -88,6 +86,7 @@ def work_of(recipe: Recipe, world_size: int = 1) -> Work:
         looks=dialogue.looks_max,
         written_tokens=written,
         batch_tokens=min(rows, max(1, run.max_tokens // row)) * row,
+        begun_rows=2 * run.live_rows + run.n_policy,  # as many as write may wait to be shown what they asked for
         imitated_tokens=min(warm, max(1, run.max_tokens // (prompt + row))) * (prompt + row),
     )
 

@@ -22,7 +22,7 @@ from trainer.core.schedules import learning_rate
 from trainer.data import Scenes, TrainData, share, take
 from trainer.environment import Environment, Episode, Scene
 from trainer.facts import GroupFacts, Metrics, RowFacts, facts, group_metrics
-from trainer.features import FeatureCache
+from trainer.features import GRAPH_TOKENS_MAX, FeatureCache
 from trainer.groups import Group, Member, counts, group, member
 from trainer.losses import Counts
 from trainer.optimizer import MasterAdamW
@@ -61,7 +61,8 @@ class Training:
         self.log, self.checkpoints = RunLog(self.out), Checkpoints(self.out)
         self.scenes = Scenes(self.snapshot, self.environment)
         self.teacher = Teacher.of(self.recipe, self.environment, self.snapshot, self.data)
-        self.features = FeatureCache(self.policy)
+        graphs = GRAPH_TOKENS_MAX if self.recipe.run.sharding == "none" else 0
+        self.features = FeatureCache(self.policy, graph_tokens_max=graphs)
         self.shards = Shards(self.policy, self.recipe.run.sharding, self.ranks)
         weights = trained_parameters(self.policy).values()
         self.optimizer = MasterAdamW(weights, weight_decay=self.recipe.run.weight_decay)

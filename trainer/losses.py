@@ -81,30 +81,30 @@ def clipped_shared(logratio: Tensor, sum_positive: Tensor | float, sum_negative:
     return ratio.clamp(max=1 + clip) * sum_positive + ratio.clamp(min=1 - clip) * sum_negative
 
 
-def policy_objective(
+def objective(
     logprobs: Tensor,
     old_logprobs: Tensor | None,
     sum_positive: Tensor | float,
     sum_negative: Tensor | float,
+    stream: Stream,
     config: LossConfig,
 ) -> Tensor:
-    """On-policy surrogate per token [T], to be maximised; None = one update per batch, ρ ≡ 1 with its gradient.
+    """Of tokens [T] that all rows of the sums share, per token and to be maximised.
 
-    Replayed own rollouts are policy tokens too and bring their stored log-probs.
+    Policy: the clipped surrogate; no old log-probs = one update per batch, ρ ≡ 1 with its gradient. Replayed own
+    rollouts are policy tokens too and bring theirs. Expert, with π_expert = 1: x₊(ℓ)·ΣA⁺ + x₋(ℓ)·ΣA⁻ (`LossConfig`),
+    of one whole row where `config.needs_whole_rows`.
     """
-    log_ratio = _log_ratio(logprobs, old_logprobs, "policy", config)
-    return clipped_shared(_clamped(log_ratio, config), sum_positive, sum_negative, config.clip)
-
-
-def expert_objective(
-    logprobs: Tensor, sum_positive: Tensor | float, sum_negative: Tensor | float, config: LossConfig
-) -> Tensor:
-    """Off-policy objective per token [T], to be maximised, with π_expert = 1: x₊(ℓ)·ΣA⁺ + x₋(ℓ)·ΣA⁻ (`LossConfig`).
-
-    With `config.needs_whole_rows`, `logprobs` must be one whole row; otherwise any tokens.
-    """
-    log_ratio = _log_ratio(logprobs, None, "expert", config)
-    clamped = _clamped(log_ratio, config)
+    (n_tokens,) = logprobs.shape
+    if logprobs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"log-probs must be float32 or float64, got {logprobs.dtype}: a ratio has no digits in half")
+    if stream == "expert" and old_logprobs is not None:
+        raise ValueError("an expert row has no old log-probs (π_expert = 1); replayed rollouts are policy rows")
+    if old_logprobs is not None and old_logprobs.shape != (n_tokens,):
+        raise ValueError(f"{n_tokens} log-probs but old log-probs of shape {tuple(old_logprobs.shape)}")
+    clamped = _clamped(_log_ratio(logprobs, old_logprobs, stream, config), config)
+    if stream == "policy":
+        return clipped_shared(clamped, sum_positive, sum_negative, config.clip)
     if config.off_ratio == "shaped":
         taught = torch.sigmoid(logprobs - math.log(config.shaping_gamma))  # = p/(p + γ), safe at any ℓ
     elif config.off_ratio == "ce":
@@ -146,20 +146,6 @@ class Sums(NamedTuple):
         return cls(positive, negative, math.fsum(c for _, c in pairs))
 
 
-def _objective(logprobs: Tensor, old_logprobs: Tensor | None, sums: Sums, stream: Stream, config: LossConfig) -> Tensor:
-    """The weighted objective per token [T] of all rows through these tokens."""
-    (n_tokens,) = logprobs.shape
-    if logprobs.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"log-probs must be float32 or float64, got {logprobs.dtype}: a ratio has no digits in half")
-    if stream == "expert":
-        if old_logprobs is not None:
-            raise ValueError("an expert row has no old log-probs (π_expert = 1); replayed rollouts are policy rows")
-        return expert_objective(logprobs, sums.positive, sums.negative, config)
-    if old_logprobs is not None and old_logprobs.shape != (n_tokens,):
-        raise ValueError(f"{n_tokens} log-probs but old log-probs of shape {tuple(old_logprobs.shape)}")
-    return policy_objective(logprobs, old_logprobs, sums.positive, sums.negative, config)
-
-
 def token_loss(
     logprobs: Tensor,
     old_logprobs: Tensor | None,
@@ -175,7 +161,7 @@ def token_loss(
     With the weights c_i = `row_weight` it is their share of the step's loss. Policy tokens also carry β·k3 and
     −entropy_bonus·H, times Σ c_i, where the config asks for them.
     """
-    loss = -_objective(logprobs, old_logprobs, sums, stream, config).sum()
+    loss = -objective(logprobs, old_logprobs, sums.positive, sums.negative, stream, config).sum()
     if stream == "policy" and config.kl > 0:
         if reference_logprobs is None:
             raise ValueError(f"kl = {config.kl} needs reference_logprobs")
@@ -257,10 +243,8 @@ def gradient_weights(
     """∂J/∂ℓ_t of one row [T], without KL and entropy: how hard each token is pushed up or down."""
     with torch.enable_grad():
         leaf = logprobs.detach().requires_grad_()
-        (weights,) = torch.autograd.grad(
-            _objective(leaf, old_logprobs, Sums.of([advantage], [1.0]), stream, config).sum(), leaf
-        )
-    return weights
+        pulled = objective(leaf, old_logprobs, max(advantage, 0.0), min(advantage, 0.0), stream, config)
+        return torch.autograd.grad(pulled.sum(), leaf)[0]
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ class Work:
 
     A row is a prompt, of which `image_tokens` show its image, and `row_tokens`, of which `written_tokens` carry loss
     and `crop_tokens` show the crops of `looks` looks. `batch_tokens` are run at once in an update, `imitated_tokens`
-    in a warm start.
+    in a warm start; at most `begun_rows` rollouts are under way at a time.
     """
 
     prompts: int
@@ -69,6 +69,7 @@ class Work:
     written_tokens: int
     batch_tokens: int
     imitated_tokens: int = 0
+    begun_rows: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +129,19 @@ def resident_bytes(sizes: Sizes, plan: Plan, work: Work, parameters: dict[str, i
 
 def rollout_bytes(sizes: Sizes, plan: Plan, work: Work) -> dict[str, int]:
     """Keys and values of a prompt once, of each row's own tokens once; logits with their cumulative sums in float64."""
-    live = work.prompts * work.rollouts
+    live = min(work.prompts * work.rollouts, work.begun_rows)
+    begun = -(-live // work.rollouts)  # prompts
     slot = sizes.layers * 2 * sizes.kv * plan.width
-    first, later = work.prompts * work.image_tokens, live * work.crop_tokens
+    first, later = work.prompts * work.image_tokens, work.prompts * work.rollouts * work.crop_tokens
     at_once = max(first, live * work.crop_tokens // max(1, work.looks))
     tower = at_once if plan.runs_tower_through else TOWER_TOKENS
     return {
         "gathered weights": 0 if plan.sharding == "none" else plan.width * _split(sizes, plan),
-        "prompt caches": slot * work.prompts * work.prompt_tokens,
+        "prompt caches": slot * begun * work.prompt_tokens,
         "row caches": slot * live * work.row_tokens,
         "vision features": (first + later) * sizes.hidden * plan.width,
         "tower or prefill": max(
-            tower_bytes(sizes, plan) * min(at_once, tower), layer_bytes(sizes, plan) * work.prompts * work.prompt_tokens
+            tower_bytes(sizes, plan) * min(at_once, tower), layer_bytes(sizes, plan) * begun * work.prompt_tokens
         ),
         "logits": live * sizes.vocabulary * (plan.exact * LOGIT_COPIES + 8),
     }

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 from schemas.errors import CheckpointError, UsageError
 from trainer import lora as adapters
 from trainer.attention import NAME, Past
+from trainer.gathering import rows_of
 from trainer.processor import Processor
 from trainer.sequences import MERGE, EncodedImage
 from trainer.weights import load_model, load_tower, save_model
@@ -137,10 +138,14 @@ class Policy:
     def n_layers(self) -> int:
         return len(self.language_model.layers)
 
-    def embed(self, ids: torch.Tensor, placed: Sequence[Placed] = ()) -> torch.Tensor:
-        """Token embeddings of ids [B, n] with image features put in their places: [B, n, hidden]."""
+    def embed(self, ids: torch.Tensor, placed: Sequence[Placed] = (), *, accumulate: bool = False) -> torch.Tensor:
+        """Token embeddings of ids [B, n] with image features put in their places: [B, n, hidden].
+
+        With `accumulate` the backward pass adds to the embedding's `.grad` where that can be (`trainer.gathering`).
+        """
         batch, length = ids.shape
-        embedded = self.language_model.embed_tokens(ids)
+        tokens = self.language_model.embed_tokens
+        embedded = rows_of(tokens, ids) if accumulate else tokens(ids)
         if not placed:
             return embedded
         starts = torch.tensor([place.row * length + place.start for place in placed])

@@ -82,10 +82,6 @@ class Ranks:
                 for one, part in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
                     one.copy_(part.view_as(one))
 
-    def sum_gradients(self, weights: Sequence[Tensor]) -> None:
-        """Sums `.grad` of each weight over all ranks."""
-        self.sum_all(one.grad for one in self.reached(weights))
-
     def reached(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Those of `weights` that have a gradient on some rank; where it is missing here, zeros stand for it now."""
         if self.world > 1 and weights:

@@ -4,7 +4,6 @@ What could part them – a library's new attention path, a position counted othe
 without a sign. A run that fails this check does not start.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -40,25 +39,18 @@ def self_check(
     finally:
         for name, weight in trained.items():
             weight.grad = before[name]
-    pairs = zip(alone, shared, strict=True)
-    off = [float((a.logprobs - b.logprobs).abs().max()) for a, b in pairs if len(a.logprobs)]
-    worst_logprob = max(off, key=_nan_first, default=0.0)
     total = torch.stack([grad.double().norm() for grad in alone_grads.values()]).norm()
-    apart = {name: _apart(grad, shared_grads.get(name), total) for name, grad in alone_grads.items()}
-    worst_name = max(apart, key=lambda name: _nan_first(apart[name]))
-    worst = max(worst_logprob, apart[worst_name], key=_nan_first)
+    off = torch.cat([a.logprobs - b.logprobs for a, b in zip(alone, shared, strict=True)]).abs().max()
+    apart = {"log-probabilities": off.double()}
+    apart |= {name: _apart(grad, shared_grads.get(name), total) for name, grad in alone_grads.items()}
+    worst, at = torch.stack(list(apart.values())).max(0)  # NaN is the largest
     if not worst <= tolerance or alone_grads.keys() != shared_grads.keys():
         raise TrainingError(
             f"the prefix tree and independent rows differ by {worst:.2e} (tolerance {tolerance:.0e})",
-            where=worst_name if worst_logprob <= tolerance else "log-probabilities",
+            where=list(apart)[at],
             fix="do not train with these versions, or raise the tolerance if the weights are bfloat16",
         )
-    return worst
-
-
-def _nan_first(value: float) -> float:
-    """The key under which a maximum finds NaN, which compares with nothing."""
-    return math.inf if math.isnan(value) else value
+    return float(worst)
 
 
 def _probe_loss(segment: Segment, logprobs: torch.Tensor, _entropies: torch.Tensor) -> torch.Tensor:
@@ -81,6 +73,6 @@ def _probe(trained: dict[str, torch.nn.Parameter], backward: Callable[[], list[S
     return scores, {name: weight.grad for name, weight in trained.items() if weight.grad is not None}
 
 
-def _apart(grad: torch.Tensor, other: torch.Tensor | None, total: torch.Tensor) -> float:
+def _apart(grad: torch.Tensor, other: torch.Tensor | None, total: torch.Tensor) -> torch.Tensor:
     difference = grad if other is None else grad - other
-    return float(difference.double().norm() / (grad.double().norm() + 1e-3 * total))
+    return difference.double().norm() / (grad.double().norm() + 1e-3 * total)

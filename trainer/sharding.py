@@ -8,8 +8,8 @@ zero3   decoder layers are gathered where they run and their gradients reduce-sc
 Embedding, norms, head, patch embedding and merger stay whole. Rollouts always decode on weights gathered once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from trainer.pacing import Paced, calls_of
 from trainer.policy import Policy
 from trainer.ranks import Ranks
 from trainer.recipe import Sharding
-from trainer.updates import row_batches
+from trainer.tree_update import micro_batches
 
 
 class Shards:
@@ -64,37 +64,28 @@ class Shards:
             for weight in _half(block.parameters()):
                 weight.grad_dtype = torch.float32  # as the optimizer has it
 
-    @contextmanager
-    def for_groups(self, groups: Sequence[Sequence[Episode]], max_tokens: int) -> Iterator[Policy]:
+    def for_groups(self, groups: Sequence[Sequence[Episode]], max_tokens: int) -> AbstractContextManager[Policy]:
         """The policy that all ranks run alike, each with the prefix trees of its own groups."""
-        if not self.paced:
-            yield self.policy
-            return
-        with self._released():
-            paced = Paced(self.policy, self.ranks, [calls_of(self.policy, one, max_tokens) for one in groups])
-            yield paced
-            paced.finish()
+        return self._in_step(lambda: [calls_of(self.policy, one, max_tokens) for one in groups])
 
-    @contextmanager
-    def for_rows(self, episodes: Sequence[Episode], max_tokens: int) -> Iterator[Policy]:
+    def for_rows(self, episodes: Sequence[Episode], max_tokens: int) -> AbstractContextManager[Policy]:
         """The same for independent rows, which have no prefix."""
+        lengths = [len(one.ids) for one in episodes]
+        return self._in_step(lambda: [len(micro_batches(lengths, max_tokens))], has_prefixes=False)
+
+    @contextmanager
+    def _in_step(self, calls: Callable[[], Sequence[int]], *, has_prefixes: bool = True) -> Iterator[Policy]:
         if not self.paced:
             yield self.policy
             return
-        with self._released():
-            n_batches = len(row_batches([len(one.ids) for one in episodes], max_tokens))
-            paced = Paced(self.policy, self.ranks, [n_batches], has_prefixes=False)
-            yield paced
-            paced.finish()
-
-    @contextmanager
-    def _released(self) -> Iterator[None]:
         for layer in self.paced:
             layer.reshard()
             _be_quiet(layer, is_quiet=False)
             for weight in _half(layer.parameters()):
                 weight.grad_dtype = None  # FSDP2 hands over what a backward pass gave in the weight's own type
-        yield
+        paced = Paced(self.policy, self.ranks, calls(), has_prefixes=has_prefixes)
+        yield paced
+        paced.finish()
         for layer in self.paced:
             _be_quiet(layer, is_quiet=True)
 
@@ -116,7 +107,7 @@ class Shards:
             gradient, before[name].grad = before[name].grad, None
             if gradient is not None:
                 after[name].grad = _scattered(gradient, after[name])
-        self.ranks.sum_gradients(whole)
+        self.ranks.sum_all(one.grad for one in self.ranks.reached(whole))
         for weight, total in self._sums.items():
             weight.grad_dtype, weight.grad = torch.float32, total
         self._sums = {}

@@ -26,11 +26,6 @@ class Node:
     children: tuple["Node", ...]
     leaves: tuple[int, ...]
 
-    @property
-    def n_runs(self) -> int:
-        """Tokens run, leaves not counted, of this node and those below."""
-        return self.end - self.begin + sum(child.n_runs for child in self.children)
-
 
 def plan(
     rows: Sequence[TokenRow],

@@ -94,9 +94,11 @@ def tree_backward(
 
 
 @torch.no_grad()
-def tree_scores(policy: Policy, rows: Sequence[TokenRow], settings: Settings = Settings()) -> list[Scores]:
+def tree_scores(
+    policy: Policy, rows: Sequence[TokenRow], settings: Settings = Settings(), features: FeatureCache | None = None
+) -> list[Scores]:
     """The same scores without a graph (reference log-probabilities, old log-probabilities)."""
-    return tree_backward(policy, rows, lambda _, logprobs, __: logprobs.sum(), settings)
+    return tree_backward(policy, rows, lambda _, logprobs, __: logprobs.sum(), settings, features=features)
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

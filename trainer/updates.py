@@ -3,6 +3,7 @@
 No optimizer here, no files: an update turns episodes into `.grad` and numbers for the log.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -16,19 +17,11 @@ from trainer.environment import Episode
 from trainer.facts import Metrics, RowFacts, row_facts, row_metrics
 from trainer.features import FeatureCache
 from trainer.groups import Group
-from trainer.losses import (
-    Counts,
-    LossConfig,
-    Sums,
-    imitation_loss,
-    row_weight,
-    sft_scale,
-    token_loss,
-)
+from trainer.losses import Counts, LossConfig, Sums, imitation_loss, row_weight, sft_scale, token_loss
 from trainer.policy import Policy
 from trainer.recipe import Recipe
-from trainer.sequences import Scores
-from trainer.tree_update import Segment, Settings, tree_backward, tree_scores
+from trainer.sequences import Scores, TokenRow
+from trainer.tree_update import Segment, Settings, micro_batches, tree_backward, tree_scores
 
 IMITATED_AT = 1.0  # temperature of plain imitation, whatever rollouts are sampled at
 
@@ -41,32 +34,17 @@ def imitate(
     `total` is Σ w over all ranks.
     """
     rows = [episode.row for episode in episodes]
-    token_weights = [torch.tensor(each) for each in weights]
     counted = {"tokens": float(sum(sum(row.is_written) for row in rows)), "rows": float(len(rows))}
     if total == 0:
         return {"loss": 0.0, **counted}  # nothing to learn, and nothing to divide by
-    loss = 0.0
-    for batch in row_batches([len(row.ids) for row in rows], recipe.run.max_tokens):
+    losses = []
+    for batch in micro_batches([len(row.ids) for row in rows], recipe.run.max_tokens):
         scores = score_rows(policy, [rows[index] for index in batch], IMITATED_AT, recompute=recipe.model.recompute)
-        parts = [
-            imitation_loss(one.logprobs, token_weights[index].to(one.logprobs))
-            for index, one in zip(batch, scores, strict=True)
-        ]
-        share = torch.stack(parts).sum() / total
-        share.backward()
-        loss += float(share.detach())
-    return {"loss": loss, **counted}
-
-
-def row_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Runs of rows, shortest first, of at most `max_tokens` padded tokens each (at least one row)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda one: (lengths[one], one)):
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= max_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+        parts = zip(scores, (torch.tensor(weights[index], device=policy.device) for index in batch), strict=True)
+        loss = sum(imitation_loss(one.logprobs, each) for one, each in parts) / total
+        loss.backward()
+        losses.append(loss.detach())
+    return {"loss": float(sum(losses)), **counted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +136,25 @@ class _Update:
         if not chosen:
             return
         rows = [group.members[index].episode.row for index in chosen]
-        references = tree_scores(self.reference, rows, self.settings) if self.reference else None
+        references = self._references(rows, [group.members[index].stream for index in chosen])
 
         def loss_of(segment: Segment, logprobs: Tensor, entropies: Tensor) -> Tensor:
-            known = references[segment.rows[0]].logprobs[segment.begin : segment.end] if references else None
+            known = references[segment.rows[0]][segment.begin : segment.end] if references else None
             return self._loss(group, [chosen[row] for row in segment.rows], logprobs, entropies, known)
 
         names = [self._stream(group, index) for index in chosen]
         scores = tree_backward(self.policy, rows, loss_of, self.settings, names, self.features)
         self._note(group, chosen, scores, references)
+
+    def _references(self, rows: Sequence[TokenRow], streams: Sequence[Stream]) -> list[Tensor]:
+        """Log-probabilities of the reference, NaN for experts, whom it does not concern; none without a KL term."""
+        held = [row for row, stream in enumerate(streams) if stream == "policy"]
+        if self.reference is None or not held:
+            return []
+        features = self.features if self.policy.freeze_vision else None  # a tower that both have alike
+        scores = tree_scores(self.reference, [rows[row] for row in held], self.settings, features)
+        known = dict(zip(held, (one.logprobs for one in scores), strict=True))
+        return [known.get(row, torch.full((sum(one.is_written),), math.nan)) for row, one in enumerate(rows)]
 
     def _stream(self, group: Group, index: int) -> Hashable:
         """What the rows must have in common to share a written token."""
@@ -189,10 +177,10 @@ class _Update:
         return loss
 
     def _note(
-        self, group: Group, members: Sequence[int], scores: Sequence[Scores], references: Sequence[Scores] | None
+        self, group: Group, members: Sequence[int], scores: Sequence[Scores], references: Sequence[Tensor]
     ) -> None:
         parts = [[one.logprobs for one in scores], [one.entropies for one in scores]]
-        parts += [[one.logprobs for one in references]] if references else []
+        parts += [[one.to(scores[0].logprobs) for one in references]] if references else []
         seen = torch.stack([torch.cat(part) for part in parts]).cpu()  # one transfer for all rows
         for index, row in zip(members, seen.split([len(one.logprobs) for one in scores], dim=1), strict=True):
             stream, advantage = group.members[index].stream, group.advantages.values[index]

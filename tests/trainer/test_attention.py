@@ -59,16 +59,18 @@ def test_attention_after_parts_and_its_gradients_equal_the_slow_reading(batch, n
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_leaves_keep_their_precision_beside_coarser_tokens(dtype):
-    """Leaves are float32 whatever the weights are: micro-batches add up in them."""
-    query, keys, values = drawn(0, (2, 4, 5, 8), (2, 2, 5, 8), (2, 2, 5, 8), dtype=dtype)
-    part = drawn(1, (1, 2, 9, 8), (1, 2, 9, 8), dtype=torch.float32)
-    ours, theirs = (way(query, keys, values, [part], 0.3) for way in (after_parts, joined))
-    assert ours.dtype == theirs.dtype == dtype
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 if dtype == torch.float32 else 0.02)
-    grads = torch.autograd.grad(ours.sum(), part)
-    assert [grad.dtype for grad in grads] == [torch.float32] * 2
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_coarser_types_are_as_exact_as_they_can_be(dtype, atol):
+    rounded = [one.to(dtype) for one in drawn(0, (2, 4, 5, 8), (2, 2, 5, 8), (2, 2, 5, 8), *[(1, 2, 9, 8)] * 4)]
+    query, keys, values, *flat = rounded
+    parts = list(zip(flat[::2], flat[1::2], strict=True))
+    *new, old = *(one.double() for one in (query, keys, values)), [(k.double(), v.double()) for k, v in parts]
+    for way in (after_parts, joined):
+        out = way(query, keys, values, parts, 0.3)
+        assert out.dtype == dtype
+        torch.testing.assert_close(out.double(), slow(*new, old, 0.3), rtol=0, atol=atol)
+        grads = torch.autograd.grad(out.sum(), flat)
+        assert [grad.dtype for grad in grads] == [dtype] * 4
 
 
 @settings(max_examples=30, deadline=None)

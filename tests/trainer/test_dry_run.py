@@ -65,6 +65,15 @@ def test_the_tiny_model_is_the_one_that_a_run_makes(lines):
     assert found.parameters["total"] == sum(one.numel() for one in model.parameters())
 
 
+def test_more_prompts_than_rows_that_live_take_no_more_caches(config_alone):
+    few, many = (
+        estimate_of(load_recipe("medeyes", [f"model.base={config_alone}", f"run.prompts_per_step={n}"])).rollout
+        for n in (17, 170)
+    )
+    for part in ("row caches", "prompt caches", "logits"):
+        assert few[part] == many[part] > 0
+
+
 def test_a_model_that_is_not_there_and_one_of_another_kind_are_named(tmp_path, config_alone):
     with pytest.raises(CheckpointError, match="no configuration"):
         estimate_of(load_recipe("medeyes", [f"model.base={tmp_path / 'gone'}"]))

@@ -47,6 +47,30 @@ def test_a_trained_tower_gives_a_graph_to_an_update_and_forgets_between_steps(po
         assert cache.get([image])[image.key] is not held
 
 
+def test_a_rollouts_graph_waits_for_the_update_and_serves_it_once(exact, image_of, gradients):
+    a, b, c = (image_of(seed, 112, 84) for seed in range(3))
+    cache = FeatureCache(exact, graph_tokens_max=2 * a.n_tokens)
+    with torch.inference_mode():
+        shown = {key: one for image in (a, b, c) for key, one in cache.get([image]).items()}
+    assert not any(one.requires_grad or one.is_inference() for one in shown.values())
+    assert cache.n_encoded == 3 * a.n_tokens
+    taught = cache.get([a, b, c])
+    assert cache.n_encoded == 4 * a.n_tokens  # there was no room for a third graph
+    for key, one in taught.items():
+        torch.testing.assert_close(one, shown[key], rtol=0, atol=1e-12)
+    _, ours = gradients(exact, lambda: torch.cat([taught[one.key] for one in (a, b, c)]).square().sum().backward())
+    _, theirs = gradients(exact, lambda: torch.cat(exact.encode([a, b, c])).square().sum().backward())
+    assert ours.keys() == theirs.keys()
+    for name, grad in theirs.items():
+        torch.testing.assert_close(ours[name], grad, rtol=1e-9, atol=1e-9)
+    assert cache.get([a])[a.key] is not taught[a.key]
+    cache.forget()
+    with torch.no_grad():
+        cache.get([b])
+    cache.forget()
+    assert cache.get([b])[b.key].grad_fn is not taught[b.key].grad_fn
+
+
 def test_the_least_recently_used_goes_first(frozen, image_of):
     a, b, c = (image_of(seed, 56, 56) for seed in range(3))
     room = 2 * FeatureCache(frozen).get([a])[a.key].nbytes

@@ -51,6 +51,13 @@ def test_a_banned_row_of_the_head_gets_no_gradient_and_entropy_is_detached():
     assert torch.equal(weight.grad.any(1), ~BANNED)
 
 
+def test_a_strong_pull_on_the_entropy_makes_no_nan_of_what_is_banned():
+    hidden, weight, targets = inputs(torch.float32)
+    (3.0 * token_scores(hidden, weight, targets, BANNED, entropy_has_grad=True)[1]).sum().backward()
+    assert hidden.grad.isfinite().all()
+    assert torch.equal(weight.grad.any(1), ~BANNED)
+
+
 @pytest.mark.parametrize(("frozen", "moving"), [(0, 1), (1, 0)])
 def test_a_frozen_side_costs_and_gets_nothing(frozen, moving):
     both = inputs()

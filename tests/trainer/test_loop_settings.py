@@ -7,6 +7,7 @@ from tests.trainer.small_runs import SLICE
 from trainer.batched import score_rows
 from trainer.checkpoints import trained_parameters
 from trainer.data import load_train_data, take
+from trainer.features import FeatureCache
 from trainer.loop import Training
 from trainer.recipe import load_recipe
 from trainer.running import prepare
@@ -76,3 +77,29 @@ def test_warm_steps_go_through_the_questions_without_a_gap(begun):
         asked += [one.scene.question.question_id for one in training.batch]
     assert asked == [one.question_id for one in take(training.teacher.pool, 0, 6, 0)]
     assert len(set(asked)) == 6
+
+
+def test_rollouts_see_images_as_the_tower_sees_them_now(begun, monkeypatch):
+    """The tower is trained: features of the step before are of other weights, though the images are the same."""
+    training = begun("run.self_check=false", "warm.steps=1", "run.steps=2")
+    training.save(0)
+    training.step(0)
+    training.save(1)
+    monkeypatch.setattr(training, "questions_at", lambda _: training.data.questions[:2])
+    seen, get = [], FeatureCache.get
+
+    def compared(cache, images):
+        images = list(images)
+        found = get(cache, images)
+        if not torch.is_grad_enabled():
+            for image in images:
+                seen.append(image.key)
+                torch.testing.assert_close(found[image.key], cache.policy.encode([image])[0], rtol=0, atol=0)
+        return found
+
+    monkeypatch.setattr(FeatureCache, "get", compared)
+    assert training.step(1)["is_skipped"] == 0.0
+    known = set(seen)
+    seen.clear()
+    training.step(2)
+    assert known & set(seen)

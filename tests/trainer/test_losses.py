@@ -12,10 +12,9 @@ from trainer.losses import (
     LossConfig,
     Sums,
     clipped_shared,
-    expert_objective,
     gradient_weights,
     normalisers,
-    policy_objective,
+    objective,
     row_diagnostics,
     row_weight,
     token_loss,
@@ -162,13 +161,13 @@ def test_two_scalars_per_shared_token_equal_the_sum_over_its_rows(rows, log_rati
 @pytest.mark.parametrize("config", [PAPER, SHAPED, CE, replace(SHAPED, off_negative="ratio")])
 def test_shared_expert_tokens_equal_their_rows(config):
     tokens, rows = logs(0.02, 0.4, 0.85, 0.95), [1.5, -0.5, 0.25, -2.0]
-    shared = expert_objective(tokens, 1.75, -2.5, config).sum()
+    shared = objective(tokens, None, 1.75, -2.5, "expert", config).sum()
     assert shared.item() == pytest.approx(sum(-row_loss(tokens, None, a, "expert", config).item() for a in rows))
 
 
 def test_shared_policy_tokens_take_one_pair_of_sums_each():
     tokens, old = logs(0.2, 0.4), logs(0.1, 0.5)
-    shared = policy_objective(tokens, old, torch.tensor([2.0, 0.0]), torch.tensor([-1.0, -3.0]), PAPER)
+    shared = objective(tokens, old, torch.tensor([2.0, 0.0]), torch.tensor([-1.0, -3.0]), "policy", PAPER)
     assert shared.tolist() == pytest.approx([1.2 * 2.0 - 2.0, -3.0 * 0.8])
 
 

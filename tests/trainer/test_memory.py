@@ -134,6 +134,9 @@ def test_what_lowers_memory_lowers_the_estimate():
     assert estimate(BIG, replace(plain, recomputes=True), WORK).peak < peak
     assert estimate(BIG, replace(plain, lora_rank=64, lora_targets=TARGETS), WORK).peak < peak
     assert estimate(BIG, plain, replace(WORK, batch_tokens=5500)).peak < peak
+    assert estimate(BIG, plain, replace(WORK, begun_rows=16)).rollout["row caches"] * 56 == (
+        estimate(BIG, plain, WORK).rollout["row caches"] * 16
+    )
     for more in (
         replace(plain, width=4),
         replace(plain, has_reference=True),

@@ -49,5 +49,7 @@ def test_the_self_check_takes_no_number_for_granted(exact, group, monkeypatch, s
         return scores, grads | ({"extra": grads[last]} if len(ways) == 2 else {})
 
     monkeypatch.setattr(trainer.self_check, "_probe", probe)
-    with pytest.raises(TrainingError, match="differ by nan" if "many" not in spoilt else "differ"):
+    with pytest.raises(TrainingError, match="differ by nan" if "many" not in spoilt else "differ") as error:
         self_check(exact, rows, tolerance=1e-6)
+    if "many" not in spoilt:
+        assert (error.value.where == "log-probabilities") == (spoilt == "a log-probability")

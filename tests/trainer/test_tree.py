@@ -46,7 +46,6 @@ def test_a_common_first_look_becomes_a_node_and_forks_nest():
     rows = [row(trunk, [50] * LONG, [1]), row(trunk, [50] * LONG, [2]), row(trunk, [51]), row([7] * LONG)]
     inner = (3 + LONG, 3 + 2 * LONG, (0, 1), (), (0, 1))
     assert shape(planned(rows)) == (0, 3, (0, 1, 2, 3), ((3, 3 + LONG, (0, 1, 2), (inner,), (2,)),), (3,))
-    assert planned(rows).n_runs == 3 + 2 * LONG
     assert shape(planned(rows, is_flat=True)) == (0, 3, (0, 1, 2, 3), (), (0, 1, 2, 3))
 
 

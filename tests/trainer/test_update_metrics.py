@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+import trainer.policy
+import trainer.updates
 from tests.trainer.small_runs import SLICE
 from tests.trainer.updating import updated
 from trainer.batched import score_rows
@@ -56,8 +58,12 @@ def test_diagnostics_are_means_over_the_tokens_of_a_stream(made, split_streams):
     assert metrics["policy/zero_gradient_share"] == 1.0  # an untrained policy is always wrong: no advantage
 
 
-def test_the_distance_to_a_reference_is_told_of_the_policy_alone(made):
+def test_the_distance_to_a_reference_is_told_of_the_policy_alone(made, monkeypatch):
     policy, recipe, groups = made
+    asked, scores = [], trainer.updates.tree_scores
+    monkeypatch.setattr(
+        trainer.updates, "tree_scores", lambda one, rows, *a: asked.extend(rows) or scores(one, rows, *a)
+    )
     held = replace(recipe, loss=LossConfig(kl=0.1))
     assert updated(policy, groups, held, policy)["policy/kl"] == pytest.approx(0.0, abs=1e-6)
     other = Policy(deepcopy(policy.model), policy.processor)
@@ -65,6 +71,7 @@ def test_the_distance_to_a_reference_is_told_of_the_policy_alone(made):
         other.head_weight.mul_(1.5)
     metrics = updated(policy, groups, held, other)
     rows = [member.episode.row for one in groups for member in one.of("policy")]
+    assert asked == 2 * rows  # and experts do not go through it
     ours, theirs = (torch.cat([one.logprobs for one in score_rows(each, rows, T)]).detach() for each in (policy, other))
     assert metrics["policy/kl"] == pytest.approx(((theirs - ours).exp() - (theirs - ours) - 1).mean().item(), rel=1e-3)
     assert metrics["policy/kl"] > 0.001
@@ -81,4 +88,18 @@ def test_the_streams_count_their_own_tokens(made):
             sum(one.episode.is_written) for one in members if one.stream == stream
         )
     assert metrics["trajectories"] == len(members)
+    policy.model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_layers_are_recomputed_where_the_recipe_asks_for_it(made, monkeypatch, is_asked):
+    policy, recipe, groups = made
+    ran, checkpoint = [], trainer.policy.checkpoint
+    monkeypatch.setattr(trainer.policy, "checkpoint", lambda *a, **k: ran.append(a) or checkpoint(*a, **k))
+    asked = replace(recipe, model=replace(recipe.model, recompute=is_asked))
+    updated(policy, groups, asked)
+    n_tree = len(ran)
+    episode = groups[0].members[0].episode
+    trainer.updates.imitate(policy, [episode], [[1.0] * sum(episode.is_written)], asked, 1.0)
+    assert (n_tree > 0, len(ran) > n_tree) == (is_asked, is_asked)
     policy.model.zero_grad(set_to_none=True)

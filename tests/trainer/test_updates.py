@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import trainer.batched
+import trainer.tree
 import trainer.updates
 from schemas.grammar import Answer, Look
 from tests.trainer.updating import updated
@@ -135,11 +136,12 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("max_tokens", [65_536, 1])
+@pytest.mark.parametrize(("max_tokens", "shared_min"), [(65_536, 32), (1, 1)])  # or in deep trees, row by row
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_gradient_is_that_of_the_written_tokens_and_no_other(
-    exact, other, environment, groups, gradients, name, max_tokens
+    exact, other, environment, groups, gradients, monkeypatch, name, max_tokens, shared_min
 ):
+    monkeypatch.setattr(trainer.tree, "SHARED_TOKENS_MIN", shared_min)
     config = CONFIGS[name]
     recipe = replace(RECIPE, loss=config, run=replace(RECIPE.run, max_tokens=max_tokens))
     reference = other if config.kl > 0 else None

@@ -7,7 +7,7 @@ from trainer.bench.meter import Meter
 from trainer.checkpoints import trained_parameters
 from trainer.core.advantages import advantages
 from trainer.core.rewards import Reward
-from trainer.features import FeatureCache
+from trainer.features import GRAPH_TOKENS_MAX, FeatureCache
 from trainer.groups import Group, Member, counts
 from trainer.optimizer import MasterAdamW
 from trainer.recipe import Recipe
@@ -20,7 +20,7 @@ def run(case: Case, _side: str) -> dict:
     policy, images = make_policy(case), pictures(case)
     weights = list(trained_parameters(policy).values())
     optimizer, recipe = MasterAdamW(weights, lr=case.rate), Recipe()
-    environment, features = make_environment(case, policy), FeatureCache(policy)
+    environment, features = make_environment(case, policy), FeatureCache(policy, graph_tokens_max=GRAPH_TOKENS_MAX)
     meter = Meter(case.device)
     for at, shown in enumerate(images):
         meter.start()

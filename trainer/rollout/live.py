@@ -14,6 +14,7 @@ from trainer.policy import Policy
 from trainer.rollout import Key, Turn
 from trainer.rollout.pasts import LivePast
 from trainer.rollout.sampling import draw
+from trainer.rollout.step import decode_one
 
 
 @dataclass(eq=False, slots=True)
@@ -77,9 +78,9 @@ class LiveBatch:
             self._is_arranged = True
         self.past.advance()
         device = self.policy.device
-        ids = torch.tensor([[row.ids[-1]] for row in rows], device=device)
-        positions = torch.tensor([[row.position + len(row.ids) - 1] for row in rows], device=device)
-        return self.policy.decode_hidden(self.policy.embed(ids), positions.expand(3, -1, -1), self.past)[:, 0]
+        ids = torch.tensor([row.ids[-1] for row in rows], device=device)
+        positions = torch.tensor([row.position + len(row.ids) - 1 for row in rows], device=device)
+        return decode_one(self.policy, ids, positions, self.past)
 
     def _draw(self, rows: list[Writing], hidden: Tensor) -> list[Writing]:
         noise = None

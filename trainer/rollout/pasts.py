@@ -54,22 +54,38 @@ class LivePast:
         rank = torch.tensor([members[at].index(row) for row, at in enumerate(places)])
         kv, group = torch.arange(n_kv)[None, :, None], torch.arange(per_key)
         answered = ((torch.tensor(places)[:, None, None] * n_kv + kv) * most + rank[:, None, None]) * per_key + group
-        self._asked, self._answered = asked.flatten(2).to(device), answered.to(device)
+        self._folded = asked.flatten(2).shape
+        self._asked, self._answered = asked.flatten().to(device), answered.flatten().to(device)
         lengths = torch.tensor(self.prompts.lengths, device=device)
         self._prompt_mask = None if len(set(self.prompts.lengths)) == 1 else self._mask(lengths, self.prompts.longest)
-        self._n_rows = len(places)
+        self._n_rows, self._room = len(places), 0
 
     def advance(self) -> None:
         """Makes room for one token of each row; to be called before every forward."""
         own, n_rows = self.own, self._n_rows
-        n_kv, device = own.held.shape[3], own.held.device
         if own.longest == own.held.shape[4]:
             own.reserve(own.held, len(own), own.longest + 1)
-        lengths = torch.tensor(own.lengths[:n_rows], device=device)
-        first = torch.arange(n_rows * n_kv, device=device).view(n_rows, n_kv) * own.held.shape[4]
-        self._new = (first + lengths[:, None]).flatten()
+        if self._room == own.held.shape[4]:
+            self._new += 1
+            self._seen += 1
+        else:
+            self._point()
+        self._whole_mask.view(-1).index_fill_(0, self._seen, 0)
         own.lengths[:n_rows] = [length + 1 for length in own.lengths[:n_rows]]
-        self._own_mask = self._mask(lengths + 1, max(own.lengths[:n_rows]))
+        longest = max(own.lengths[:n_rows])
+        self._own_mask = self._whole_mask[..., :longest]
+        self._own = own.held[:, :, :n_rows, :, :longest].unbind()
+        self._shared = self.prompts.held[:, :, : len(self.prompts), :, : self.prompts.longest].unbind()
+
+    def _point(self) -> None:
+        """Where the next token of each row lies among all tokens of a layer's keys, and in the mask."""
+        held, n_rows = self.own.held, self._n_rows
+        n_kv, self._room = held.shape[3:5]
+        lengths = torch.tensor(self.own.lengths[:n_rows], device=held.device)
+        first = torch.arange(n_rows * n_kv, device=held.device).view(n_rows, n_kv) * self._room
+        self._new = (first + lengths[:, None]).flatten()
+        self._seen = first[:, 0] // n_kv + lengths
+        self._whole_mask = self._mask(lengths, self._room)
 
     def _mask(self, lengths: Tensor, width: int) -> Tensor:
         """0 for the first tokens of each sequence and −∞ after them, [n, 1, 1, width]."""
@@ -78,16 +94,15 @@ class LivePast:
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         n_rows, n_kv, _, width = keys.shape
-        own = self.own.held[layer]
-        for slots, new in zip(own, (keys, values), strict=True):
+        for slots, new in zip(self.own.held[layer], (keys, values), strict=True):
             slots.view(-1, width).index_copy_(0, self._new, new.reshape(-1, width))
         queries = query.reshape(-1, width)  # [rows · heads, D]
-        held = own[:, :n_rows, :, : self._own_mask.shape[-1]]
-        mine, own_log = partial(queries.view(n_rows, n_kv, -1, width), *held, self._own_mask, scaling)
-        held = self.prompts.held[layer, :, : len(self.prompts), :, : self.prompts.longest]
-        shared, log = partial(queries[self._asked], *held, self._prompt_mask, scaling)
-        share = (own_log - log.reshape(-1)[self._answered]).sigmoid_()[..., None]  # of its own tokens in each softmax
-        shared = shared.reshape(-1, width)[self._answered].to(share.dtype)
+        mine, own_log = partial(queries.view(n_rows, n_kv, -1, width), *self._own[layer], self._own_mask, scaling)
+        asked = queries.index_select(0, self._asked).view(*self._folded, width)
+        shared, log = partial(asked, *self._shared[layer], self._prompt_mask, scaling)
+        log = log.reshape(-1).index_select(0, self._answered).view(own_log.shape)
+        share = (own_log - log).sigmoid_()[..., None]  # of its own tokens in each softmax
+        shared = shared.reshape(-1, width).index_select(0, self._answered).view(mine.shape).to(share.dtype)
         return torch.lerp(shared, mine.to(share.dtype), share).to(query.dtype).view(query.shape)
 
 
