@@ -111,7 +111,7 @@ class Checkpoints:
                 if not moments.keys() >= set(MOMENTS) or moments["exp_avg"].shape != parameter.shape:
                     raise CheckpointError(f"the moments of {name} are not those of this model", where=path)
                 on_device = {kind: part_like(parameter, value) for kind, value in moments.items() if kind != "step"}
-                optimizer.state[parameter] = moments | on_device  # AdamW wants its counter on the CPU
+                optimizer.state[parameter] = moments | on_device  # the optimizer takes its counter where it wants it
 
     def prune(self, keep: int, borders: set[int]) -> None:
         """Remove all but the newest `keep` and those at the borders of a phase."""

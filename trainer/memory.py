@@ -13,7 +13,7 @@ Sharding = Literal["none", "zero2", "zero3"]
 PATCHES_PER_TOKEN = 4
 SHORT_LIVED = 1.15  # peaks measured on the CPU were 1.04 to 1.30 times the sum of what is counted here
 TOWER_TOKENS = 8192  # of `trainer.policy`: image tokens at a time in a tower without a graph
-CHUNK_LOGITS, LOGIT_COPIES = 1 << 24, 3  # of `trainer.head`: logits at a time; they, p and log p
+CHUNK_LOGITS, LOGIT_COPIES = 1 << 24, 2  # of `trainer.head`: logits at a time; p too where the entropy pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def update_bytes(sizes: Sizes, plan: Plan, work: Work, parameters: dict[str, int
     group = sizes.layers * token * work.prompt_tokens + leaves + kept * work.batch_tokens
     running = max(work.batch_tokens, work.imitated_tokens)
     scored = min(work.written_tokens * work.batch_tokens // max(1, work.row_tokens), CHUNK_LOGITS // sizes.vocabulary)
-    head = plan.exact * (sizes.vocabulary * scored * LOGIT_COPIES + (0 if plan.has_adapters else sizes.n_embedding))
+    head = plan.exact * sizes.vocabulary * scored * LOGIT_COPIES
     own = parameters["trained"] - parameters["adapters"]
     in_parts = min(_split(sizes, plan), own) if plan.sharding == "zero3" else 0
     return {

@@ -114,6 +114,8 @@ class Shards:
 
     def summed(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
         """Gradients by name, summed over all ranks, whole; those given stay as they are."""
+        if self.ranks.world == 1:
+            return grads
         names = sorted(set().union(*self.ranks.gather(list(grads))))
         weights = trained_parameters(self.policy)
         sums = {name: grads[name].clone() if name in grads else torch.zeros_like(weights[name]) for name in names}

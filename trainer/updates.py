@@ -93,20 +93,28 @@ def dual_stream(
         return update.done()
     for each in kept:
         update.run(each, ("policy",))
-    own = {name: one.grad.clone() for name, one in trained_parameters(policy).items() if one.grad is not None}
+    own = _taken(policy)
     for each in kept:
         update.run(each, ("expert",))
-    norms = {"policy/grad_norm": _norm(norms_of(own)), "expert/grad_norm": _norm(norms_of(_others(policy, own)))}
+    others = _taken(policy)
+    norms = {"policy/grad_norm": _norm(norms_of(own)), "expert/grad_norm": _norm(norms_of(others))}
+    for name, weight in trained_parameters(policy).items():
+        parts = [grads[name] for grads in (own, others) if name in grads]
+        weight.grad = parts[0].add_(parts[1]) if len(parts) == 2 else next(iter(parts), None)
     return update.done(norms)
 
 
-def _others(policy: Policy, own: dict[str, Tensor]) -> dict[str, Tensor]:
-    grads = {name: one.grad for name, one in trained_parameters(policy).items() if one.grad is not None}
-    return {name: grad - own[name] if name in own else grad for name, grad in grads.items()}
+def _taken(policy: Policy) -> dict[str, Tensor]:
+    """The gradients so far, by name; the weights begin again without."""
+    grads = {}
+    for name, weight in trained_parameters(policy).items():
+        if weight.grad is not None:
+            grads[name], weight.grad = weight.grad, None
+    return grads
 
 
 def _norm(grads: dict[str, Tensor]) -> float:
-    return float(torch.stack([grad.double().norm() for grad in grads.values()] or [torch.zeros(())]).norm())
+    return float(torch.nn.utils.get_total_norm(grads.values()))
 
 
 class _Update:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -7,6 +9,7 @@ from torch.nn.utils import clip_grad_norm_
 from tests.trainer.small_runs import steps_of, train, weights_of
 from trainer.optimizer import MASTER, MasterAdamW
 
+TORCHS = partial(torch.optim.AdamW, fused=True)
 STEPS, LR = 200, 1e-6  # moves of 2e-4 in all; half an ulp of a bfloat16 weight of 0.02 is 6e-5
 
 
@@ -36,7 +39,7 @@ def walked(kind, dtype, n=STEPS, **settings):
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_bfloat16_goes_where_float32_goes(decay):
-    wanted, _ = walked(torch.optim.AdamW, torch.float32, weight_decay=decay)
+    wanted, _ = walked(TORCHS, torch.float32, weight_decay=decay)
     own, optimizer = walked(MasterAdamW, torch.bfloat16, weight_decay=decay)
     for exact, weight, begun in zip(wanted, own, weights(torch.bfloat16), strict=True):
         state = optimizer.state[weight]
@@ -48,15 +51,13 @@ def test_bfloat16_goes_where_float32_goes(decay):
 
 
 def test_without_masters_not_one_weight_moves():
-    own, _ = walked(torch.optim.AdamW, torch.bfloat16, weight_decay=0.0)
+    own, _ = walked(TORCHS, torch.bfloat16, weight_decay=0.0)
     assert all(torch.equal(weight, begun) for weight, begun in zip(own, weights(torch.bfloat16), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_whole_precision_is_torchs_own_to_the_bit(dtype):
-    (ours, mine), (theirs, its) = (
-        walked(kind, dtype, 20, weight_decay=0.1) for kind in (MasterAdamW, torch.optim.AdamW)
-    )
+    (ours, mine), (theirs, its) = (walked(kind, dtype, 20, weight_decay=0.1) for kind in (MasterAdamW, TORCHS))
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
     for one, other in zip(ours, theirs, strict=True):
         assert mine.state[one].keys() == its.state[other].keys()

@@ -22,7 +22,7 @@ from trainer.rollout.local import LocalRollout
 def run(case: Case, side: str) -> dict:
     policy, images = make_policy(case), pictures(case)
     environment, meter, counted = make_environment(case, policy), Meter(case.device), []
-    policy.language_model.layers[0].register_forward_pre_hook(lambda _, given: counted.append(given[0][..., 0].numel()))
+    policy.language_model.embed_tokens.register_forward_pre_hook(lambda _, given: counted.append(given[0].numel()))
     for number, shown in enumerate(images):
         torch.manual_seed(number)
         counted.clear()

@@ -58,34 +58,22 @@ class LivePast:
         self._asked, self._answered = asked.flatten().to(device), answered.flatten().to(device)
         lengths = torch.tensor(self.prompts.lengths, device=device)
         self._prompt_mask = None if len(set(self.prompts.lengths)) == 1 else self._mask(lengths, self.prompts.longest)
-        self._n_rows, self._room = len(places), 0
+        self._n_rows = len(places)
 
     def advance(self) -> None:
         """Makes room for one token of each row; to be called before every forward."""
         own, n_rows = self.own, self._n_rows
         if own.longest == own.held.shape[4]:
             own.reserve(own.held, len(own), own.longest + 1)
-        if self._room == own.held.shape[4]:
-            self._new += 1
-            self._seen += 1
-        else:
-            self._point()
-        self._whole_mask.view(-1).index_fill_(0, self._seen, 0)
+        n_kv, room = own.held.shape[3:5]
+        lengths = torch.tensor(own.lengths[:n_rows], device=own.held.device)
+        first = torch.arange(n_rows * n_kv, device=lengths.device).view(n_rows, n_kv) * room
+        self._new = (first + lengths[:, None]).flatten()
         own.lengths[:n_rows] = [length + 1 for length in own.lengths[:n_rows]]
         longest = max(own.lengths[:n_rows])
-        self._own_mask = self._whole_mask[..., :longest]
+        self._own_mask = self._mask(lengths + 1, longest)
         self._own = own.held[:, :, :n_rows, :, :longest].unbind()
         self._shared = self.prompts.held[:, :, : len(self.prompts), :, : self.prompts.longest].unbind()
-
-    def _point(self) -> None:
-        """Where the next token of each row lies among all tokens of a layer's keys, and in the mask."""
-        held, n_rows = self.own.held, self._n_rows
-        n_kv, self._room = held.shape[3:5]
-        lengths = torch.tensor(self.own.lengths[:n_rows], device=held.device)
-        first = torch.arange(n_rows * n_kv, device=held.device).view(n_rows, n_kv) * self._room
-        self._new = (first + lengths[:, None]).flatten()
-        self._seen = first[:, 0] // n_kv + lengths
-        self._whole_mask = self._mask(lengths, self._room)
 
     def _mask(self, lengths: Tensor, width: int) -> Tensor:
         """0 for the first tokens of each sequence and −∞ after them, [n, 1, 1, width]."""
